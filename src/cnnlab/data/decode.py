@@ -1,0 +1,125 @@
+"""Original files to arrays: images uint8 (count, height, width, channels), labels int32 (count,).
+
+Every function raises UserError for a malformed file: its name, what was expected, what was received.
+"""
+
+import io
+import json
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cnnlab.data.catalog import DataSet, Split
+from cnnlab.errors import UserError
+
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int32]
+Shape = tuple[int, int, int]
+
+
+def split(data_set: DataSet, raw: Path, part: Split) -> tuple[Images, Labels]:
+    """Decode a data set's `part` from its original files in the folder `raw`.
+
+    Returns images uint8 (count, *data_set.shape) and labels int32 (count,), in the files' order.
+    """
+    paths = [raw / file.name for file in getattr(data_set, part)]
+    if data_set.format == "idx":
+        images, labels = idx_images(paths[0], data_set.shape), idx_labels(paths[1], len(data_set.classes))
+    else:
+        batches = [cifar(path, data_set.shape, len(data_set.classes)) for path in paths]
+        images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    _expect(len(images) == len(labels), paths[0], f"{len(labels)} images, a label each", len(images))
+    _expect(len(images) == data_set.counts[part], paths[0], f"{data_set.counts[part]} images", len(images))
+    return images, labels
+
+
+def idx_images(path: Path, shape: Shape) -> Images:
+    """Decode an IDX file of grey images; returns uint8 (count, *shape), where shape is (height, width, 1)."""
+    images = _idx(path, rank=3)
+    _expect((*images.shape[1:], 1) == shape, path, f"images of {shape[:2]}", images.shape[1:])
+    return images[..., np.newaxis]
+
+
+def idx_labels(path: Path, classes: int) -> Labels:
+    """Decode an IDX file of labels below `classes`; returns int32 (count,)."""
+    return _checked_labels(_idx(path, rank=1), path, classes)
+
+
+def _idx(path: Path, rank: int) -> npt.NDArray[np.uint8]:
+    # The format: two zero bytes, a type (8: unsigned byte), the rank, big-endian sizes, then the values.
+    content = path.read_bytes()
+    header = 4 + 4 * rank
+    _expect(len(content) >= header, path, f"a header of {header} bytes", f"{len(content)} bytes")
+    magic = bytes([0, 0, 8, rank])
+    _expect(content[:4] == magic, path, f"first bytes {magic.hex()}", content[:4].hex())
+    shape = struct.unpack_from(f">{rank}I", content, 4)
+    expected = header + math.prod(shape)
+    _expect(len(content) == expected, path, f"{expected} bytes for shape {shape}", f"{len(content)} bytes")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def cifar(path: Path, shape: Shape, classes: int) -> tuple[Images, Labels]:
+    """Decode a CIFAR binary batch: a record is a label byte and the channels' planes.
+
+    Returns images uint8 (count, *shape), contiguous, and labels int32 (count,).
+    """
+    height, width, channels = shape
+    content = np.fromfile(path, np.uint8)
+    record = 1 + math.prod(shape)
+    _expect(content.size % record == 0, path, f"records of {record} bytes", f"{content.size} bytes")
+    records = content.reshape(-1, record)
+    planes = records[:, 1:].reshape(-1, channels, height, width)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), _checked_labels(records[:, 0], path, classes)
+
+
+def records(images: Images, labels: Labels) -> npt.NDArray[np.uint8]:
+    """Inverse of `cifar`: images (count, height, width, channels) to uint8 records (count, 1 + values an image)."""
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    return np.concatenate([labels.astype(np.uint8)[:, np.newaxis], planes], axis=1)
+
+
+def sheet(content: bytes, origin: str, count: int, shape: Shape) -> Images:
+    """Decode a PNG sheet: a row of height * width RGB pixels for each image; returns uint8 (count, *shape).
+
+    `origin` names the sheet in errors. The size is checked before a pixel is decoded.
+    """
+    height, width, _ = shape
+    try:
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            size = (height * width, count)
+            _expect(picture.mode == "RGB", origin, "mode RGB", picture.mode)
+            _expect(picture.size == size, origin, f"{size[0]} x {size[1]} pixels", picture.size)
+            return np.asarray(picture).reshape(count, *shape)
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+    ) as error:  # what Pillow raises for a damaged PNG
+        raise UserError(f"Invalid file {origin}. Expected: a PNG picture. Received: {error}.") from error
+
+
+def label_list(content: bytes, origin: str, classes: int) -> Labels:
+    """Decode a JSON list of labels below `classes`; returns int32 (count,). `origin` names the list in errors."""
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"Invalid file {origin}. Expected: a JSON list. Received: {error}.") from error
+    good = isinstance(values, list) and all(type(value) is int and 0 <= value < classes for value in values)
+    _expect(good, origin, f"a list of integers in 0..{classes - 1}", "something else")
+    return np.array(values, np.int32)
+
+
+def _checked_labels(values: npt.NDArray[np.uint8], path: Path, classes: int) -> Labels:
+    largest = int(values.max(initial=0))
+    _expect(largest < classes, path, f"labels in 0..{classes - 1}", largest)
+    return values.astype(np.int32)
+
+
+def _expect(condition: bool, origin: Path | str, expected: str, received: object) -> None:
+    if not condition:
+        raise UserError(f"Invalid file {origin}. Expected: {expected}. Received: {received}.")

@@ -1,0 +1,97 @@
+"""Pictures for people: readable in greyscale, axes labelled with units."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cnnlab.files import atomic
+
+# Dark to light, so that lines keep apart in greyscale; line styles and markers tell them apart without colour.
+INKS = ("#1b1b3a", "#b5442e", "#2a7f8e", "#d99a2b")
+STROKES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D")
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def learning_curves(path: Path, runs: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> None:
+    """Draw loss and accuracy against training images seen; lines are training, markers validation at an epoch's end.
+
+    `runs` maps a run's name to its history (a row an epoch) and its curve (a row a compiled call).
+    """
+    with _figure(path, 10, 4) as figure:
+        for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            pens = zip(cycle(INKS), cycle(STROKES), cycle(MARKERS), strict=False)
+            for (name, (history, curve)), (ink, stroke, marker) in zip(runs.items(), pens, strict=False):
+                scale = 1 if metric == "loss" else 100
+                axes.plot(
+                    curve["images"] / 1000, scale * _smooth(curve, metric), stroke, color=ink, label=f"{name}, training"
+                )
+                ends = history["epoch"] * curve["images"].max() / len(history) / 1000
+                axes.plot(
+                    ends,
+                    scale * history[f"val_{metric}"],
+                    marker,
+                    color=ink,
+                    markerfacecolor="white",
+                    label=f"{name}, validation",
+                )
+            axes.set_xlabel("training images seen (thousands)")
+            axes.set_ylabel("cross-entropy (nats)" if metric == "loss" else "accuracy (%)")
+            axes.set_ylim(bottom=0)
+        figure.axes[0].legend()
+
+
+def confusion(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str) -> None:
+    """Draw a confusion matrix of counts as shares of each true class in per cent."""
+    share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    with _figure(path, 6.4, 5.6) as figure:
+        axes: Axes = figure.subplots()
+        image = axes.imshow(share, cmap="Greys", vmin=0, vmax=100)
+        for (row, column), value in np.ndenumerate(share):
+            if value >= 0.5:
+                axes.text(
+                    column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 55 else "black"
+                )
+        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        axes.set_yticks(range(len(classes)), classes)
+        axes.grid(visible=False)
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        axes.set_title(title, fontsize=11)
+        figure.colorbar(image, label="share of the true class (%)", shrink=0.85)
+
+
+def _smooth(curve: pd.DataFrame, metric: str) -> pd.Series:
+    """The mean a training image over a twentieth of the curve: a point is one call's few batches, noisy by itself."""
+    images = curve["images"].diff().fillna(curve["images"])
+    points = max(1, len(curve) // 20)
+    sums = pd.DataFrame({"metric": curve[metric] * images, "images": images})
+    sums = sums.rolling(points, min_periods=1, center=True).sum()
+    return sums["metric"] / sums["images"]
+
+
+@contextmanager
+def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of `width` × `height` inches, saved to `path` as PNG when the block ends."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        yield figure
+        with atomic(path) as stream:
+            figure.savefig(stream, format="png")

@@ -1,0 +1,1 @@
+"""Keras models: the lesson's networks and the configurable homework network."""

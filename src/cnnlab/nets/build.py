@@ -1,0 +1,28 @@
+"""From a network's section of params.yaml to the Keras model that is trained."""
+
+from collections.abc import Callable
+
+import keras
+
+from cnnlab.data.catalog import DataSet
+from cnnlab.errors import UserError
+from cnnlab.nets.homework import homework
+from cnnlab.nets.lesson import lenet5, slides
+from cnnlab.params import HomeworkNetwork, LessonNetwork
+
+NETWORKS: dict[str, Callable[..., keras.Model]] = {"lenet5": lenet5, "slides": slides, "homework": homework}
+
+
+def build(network: LessonNetwork | HomeworkNetwork, data_set: DataSet) -> keras.Model:
+    """The network for the pictures and classes of `data_set`; its output is logits, (batch, classes).
+
+    Raises UserError where the pictures are too small for the network's layers.
+    """
+    knobs = network.model_dump(exclude={"name"})
+    try:
+        return NETWORKS[network.name](data_set.shape, len(data_set.classes), classifier_activation=None, **knobs)
+    except ValueError as error:
+        raise UserError(
+            f"Network {network.name} does not fit {data_set.name}. Expected layers that {data_set.shape} pictures can "
+            f"pass. Received {knobs or 'its own layers'}: {str(error).splitlines()[0]} Take fewer stages."
+        ) from error

@@ -1,0 +1,44 @@
+"""Metrics of logits against labels. Imports no TensorFlow: stages that only read predictions start at once."""
+
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+from scipy.stats import binomtest, t
+from sklearn.metrics import confusion_matrix
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Mean cross-entropy (nats) and accuracy (share) of (n, classes) logits against (n,) labels, in float64."""
+    log_probability = log_softmax(logits.astype(np.float64), axis=1)
+    return {
+        "loss": float(-log_probability[np.arange(len(labels)), labels].mean()),
+        "accuracy": float((logits.argmax(axis=1) == labels).mean()),
+    }
+
+
+def classification(logits: np.ndarray, labels: np.ndarray, classes: list[str]) -> dict[str, Any]:
+    """`score`, the 95 % Wilson interval of the accuracy over images, recall of each class, and the confusion matrix.
+
+    Rows of the matrix are true classes, columns predicted ones, entries counts.
+    """
+    matrix = confusion_matrix(labels, logits.argmax(axis=1), labels=range(len(classes)))
+    interval = binomtest(int(np.trace(matrix)), len(labels)).proportion_ci(method="wilson")
+    recall = np.diag(matrix) / np.maximum(matrix.sum(axis=1), 1)
+    return {
+        **score(logits, labels),
+        "accuracy_low": float(interval.low),
+        "accuracy_high": float(interval.high),
+        "images": len(labels),
+        "recall": {name: float(r) for name, r in zip(classes, recall, strict=True)},
+        "confusion": matrix.tolist(),
+    }
+
+
+def mean_interval(values: list[float]) -> tuple[float, float, float]:
+    """Mean of at least two independent runs and its 95 % Student t interval (low, high)."""
+    mean, half = (
+        float(np.mean(values)),
+        float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5),
+    )
+    return mean, mean - half, mean + half
