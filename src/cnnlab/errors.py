@@ -8,7 +8,7 @@ class UserError(Exception):
     """Something the user can mend: says what is invalid, what was expected, what was received, what to do."""
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], object]) -> None:
     """Run a script's `main`; end with one line and exit status 2 on a `UserError`, 1 on an operating system error.
 
     An `OSError` here is a full disk, a missing permission or the like: its own message names the file and the reason.

@@ -5,14 +5,14 @@ import re
 import types
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from cnnlab.data.catalog import CATALOG
-from cnnlab.errors import UserError
+from cnnlab.errors import UserError, run
 
 PARAMS = Path("params.yaml")
 
@@ -123,9 +123,12 @@ class Params(Section):
     variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Variant] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _budget_is_defined(self) -> "Params":
+    def _sections_agree(self) -> Self:
         if self.budget not in self.budgets:
             raise ValueError(f"a section budgets.{self.budget}, because budget is {self.budget}")
+        for name, variant in self.variants.items():
+            if variant.data not in self.fetch.sets:
+                raise ValueError(f"{variant.data} in fetch.sets, because variants.{name} trains on it")
         return self
 
 
@@ -244,3 +247,7 @@ def _member(kind: Any, part: str | int) -> Any:
         return kind.model_fields[str(part)].annotation if part in kind.model_fields else None
     arguments = typing.get_args(kind)
     return arguments[-1] if arguments else None
+
+
+if __name__ == "__main__":  # `make repro` checks the file before DVC reads it
+    run(load)

@@ -17,6 +17,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models.signature import ModelSignature
+from mlflow.tracking.context.registry import resolve_tags
 from mlflow.types import Schema, TensorSpec
 
 from cnnlab.errors import UserError
@@ -111,6 +112,7 @@ class Run:
             inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
             outputs=Schema([TensorSpec(outputs.dtype, (-1, *outputs.shape[1:]))]),
         )
+        keras.config.disable_interactive_logging()  # MLflow tries the example, which would print a progress bar
         mlflow.set_tracking_uri(tracking_uri())
         with mlflow.start_run(run_id=self.id, log_system_metrics=False):
             mlflow.tensorflow.log_model(
@@ -130,11 +132,10 @@ class Run:
 
 def provenance() -> dict[str, str]:
     """Tags that say what produced a run: code, pipeline stage, pipeline lock, machine."""
-    commit = _git("rev-parse", "HEAD")
     lock = Path("dvc.lock")
     return {
-        "mlflow.source.git.commit": commit or "none",
-        "git.dirty": str(bool(_git("status", "--porcelain", "--untracked-files=no"))).lower() if commit else "unknown",
+        **resolve_tags(),  # MLflow's own: user, script, git commit
+        "git.dirty": _git_dirty(),
         "dvc.stage": os.environ.get("DVC_STAGE", "none"),
         "dvc.lock.sha256": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "none",
         "host": platform.node(),
@@ -158,11 +159,14 @@ def digest(tree: Mapping[str, Any]) -> str:
 
 def _create_experiment(store: mlflow.MlflowClient, name: str) -> str:
     remote = "MLFLOW_TRACKING_URI" in os.environ
-    return str(store.create_experiment(name, None if remote else (MLRUNS / "artifacts").absolute().as_uri()))
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for chat models
+    return str(store.create_experiment(name, None if remote else (MLRUNS / "artifacts").absolute().as_uri(), tags))
 
 
-def _git(*arguments: str) -> str:
+def _git_dirty() -> str:
+    """Whether tracked files differ from the commit: true, false, or unknown outside a git checkout."""
+    command = ["git", "status", "--porcelain", "--untracked-files=no"]
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+        return str(bool(subprocess.run(command, capture_output=True, check=True).stdout)).lower()
     except (OSError, subprocess.CalledProcessError):
-        return ""
+        return "unknown"

@@ -34,7 +34,7 @@ def epoch_order(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> Iterator[np.ndarray]:
-    """Cut an epoch's order into (steps, batch) blocks, one a compiled call; the partial last batch is a block of its own.
+    """Cut an epoch's order into (steps, batch) blocks, one a compiled call; a partial last batch is a block of its own.
 
     Every image of `order` is in exactly one block.
     """

@@ -41,7 +41,7 @@ def learning_curves(path: Path, runs: Mapping[str, tuple[pd.DataFrame, pd.DataFr
             for (name, (history, curve)), (ink, stroke, marker) in zip(runs.items(), pens, strict=False):
                 scale = 1 if metric == "loss" else 100
                 axes.plot(
-                    curve["images"] / 1000, scale * _smooth(curve, metric), stroke, color=ink, label=f"{name}, training"
+                    curve["images"] / 1000, scale * smooth(curve, metric), stroke, color=ink, label=f"{name}, training"
                 )
                 ends = history["epoch"] * curve["images"].max() / len(history) / 1000
                 axes.plot(
@@ -78,8 +78,11 @@ def confusion(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str
         figure.colorbar(image, label="share of the true class (%)", shrink=0.85)
 
 
-def _smooth(curve: pd.DataFrame, metric: str) -> pd.Series:
-    """The mean a training image over a twentieth of the curve: a point is one call's few batches, noisy by itself."""
+def smooth(curve: pd.DataFrame, metric: str) -> pd.Series:
+    """The mean of `metric` over the images in a running twentieth of `curve`.
+
+    A point is one call's few batches, noisy by itself, and an epoch's last call may hold a few images only.
+    """
     images = curve["images"].diff().fillna(curve["images"])
     points = max(1, len(curve) // 20)
     sums = pd.DataFrame({"metric": curve[metric] * images, "images": images})

@@ -148,7 +148,16 @@ def _draw_curves(params: Params) -> None:
     for name in params.variants:
         folder = run_folder(runs(params, name)[0])
         curves[name] = pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "curve.csv")
-    tidy = pd.concat([curve.assign(variant=name) for name, (_, curve) in curves.items()])
+    tidy = pd.concat(
+        pd.DataFrame(
+            {
+                "variant": name,
+                "images": curve["images"],
+                **{metric: figures.smooth(curve, metric) for metric in ("loss", "accuracy")},
+            }
+        )
+        for name, (_, curve) in curves.items()
+    )
     write_text(REPORTS / "curves.csv", tidy.to_csv(index=False))
     networks = json.loads((LESSON / "networks.json").read_text()).values()
     lesson = {n["variant"]: curves[n["variant"]] for n in networks if n["variant"] in curves}

@@ -24,6 +24,21 @@ STEPS_PER_CALL = 32  # a call of a few ms a step: long enough to hide its start,
 EVALUATION_BATCH = 1000
 
 
+@dataclass(frozen=True)
+class _Sums:
+    """Images trained on, the sum of their losses and the count of right answers."""
+
+    images: int = 0
+    loss: float = 0.0
+    hits: int = 0
+
+    def __add__(self, other: "_Sums") -> "_Sums":
+        return _Sums(self.images + other.images, self.loss + other.loss, self.hits + other.hits)
+
+    def means(self) -> dict[str, float]:
+        return {"loss": self.loss / self.images, "accuracy": self.hits / self.images}
+
+
 @dataclass
 class History:
     """What a training has shown: a row an epoch, and a finer curve with a point a compiled call.
@@ -159,26 +174,28 @@ def fit(
 
 def _train_one(loop: Loop, train: np.ndarray, history: History, hooks: Any, title: str) -> dict[str, float]:
     """One epoch with its progress bar, batch hooks and curve; returns its loss, accuracy, rate and speed."""
-    epoch, step, seen, loss, hit = len(history.epochs), 0, 0, 0.0, 0
+    epoch, step, total, point = len(history.epochs), 0, _Sums(), _Sums()
     start = time.perf_counter()
     with tqdm(total=len(train), desc=title, unit=" images", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         for block in batches.calls(batches.epoch_order(train, loop.seed, epoch), loop.batch_size, STEPS_PER_CALL):
             hooks.on_train_batch_begin(step)
             losses, hits = loop.train(block, epoch, step)
-            step, seen, loss, hit = step + len(block), seen + block.size, loss + losses.sum(), hit + int(hits.sum())
-            point = {"loss": float(losses.sum() / block.size), "accuracy": float(hits.sum() / block.size)}
-            history.curve.append({"images": epoch * len(train) + seen, **point})
+            call = _Sums(block.size, float(losses.sum()), int(hits.sum()))
+            step, total, point = step + len(block), total + call, point + call
             bar.update(block.size)
-            hooks.on_train_batch_end(step - 1, point)
+            hooks.on_train_batch_end(step - 1, call.means())
+            # A point stands for as many images as a full call, so that an epoch's short last call is no outlier.
+            if point.images >= STEPS_PER_CALL * loop.batch_size or total.images == len(train):
+                history.curve.append({"images": epoch * len(train) + total.images, **point.means()})
+                point = _Sums()
             if loop.model.stop_training:
                 break
     seconds = time.perf_counter() - start
     return {
-        "loss": float(loss / seen),
-        "accuracy": hit / seen,
+        **total.means(),
         "learning_rate": float(loop.model.optimizer.learning_rate.numpy()),
         "seconds": seconds,
-        "images_per_s": seen / seconds,
+        "images_per_s": total.images / seconds,
     }
 
 

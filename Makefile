@@ -1,0 +1,63 @@
+# `make` alone lists the targets. Every target sets up what it needs; set-up happens again only when the lock changed.
+
+PYTHON ?= python3
+PORT ?= 5000
+# CUDA=1 takes TensorFlow with NVIDIA's libraries in place of the CPU build.
+LOCK := $(if $(CUDA),requirements-cuda.txt,requirements.txt)
+BIN := .venv/bin
+STAMP := .venv/set-up-$(shell cat $(LOCK) pyproject.toml | cksum | tr -s ' \t' '-')
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro ui test lint bench lock clean
+
+help:  ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## build .venv from the lock (CUDA=1: with NVIDIA's libraries)
+
+# uv comes from the lock itself, so its hash is checked too; where it cannot install, plain pip can, more slowly.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "error: Python " + \
+	  sys.version.split()[0] + " cannot run cnnlab. Expected 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo 'error: $(PYTHON) lacks the module venv. Install it (Debian: apt-get install python3-venv).' >&2; exit 1; }
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	@awk '/^uv==/ {p = 1; print; next} p && /^ / {print; next} {p = 0}' $(LOCK) > .venv/uv.txt
+	$(BIN)/pip install --quiet --require-hashes -r .venv/uv.txt
+	$(BIN)/uv pip install --quiet --require-hashes -r $(LOCK) \
+	  || { echo 'uv could not install the lock: pip does it, which takes minutes' >&2; \
+	       $(BIN)/pip install --quiet --require-hashes -r $(LOCK); }
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+repro: $(STAMP)  ## fetch, preprocess, train, evaluate, report: whatever is not up to date
+	@$(BIN)/python -m cnnlab.params
+	$(BIN)/dvc repro
+
+ui: $(STAMP)  ## open the MLflow UI, on this machine only (PORT=5000)
+	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --default-artifact-root mlruns/artifacts \
+	  --backend-store-uri "$$($(BIN)/python -c 'from cnnlab.track import tracking_uri; print(tracking_uri())')"
+
+test: $(STAMP)  ## run the tests, on real data
+	$(BIN)/pytest
+
+lint: $(STAMP)  ## check style (ruff) and types (mypy)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## measure the training loop against the lesson's own script
+	$(BIN)/python benchmarks/lesson_script.py
+
+lock: $(STAMP)  ## renew requirements.txt and requirements-cuda.txt from requirements.in
+	$(COMPILE) --upgrade requirements.in --output-file requirements.txt
+	@echo "tensorflow-cpu ; python_version < '3'" > .venv/never.txt
+	$(COMPILE) requirements.in pyproject.toml --extra cuda --override .venv/never.txt --constraint requirements.txt \
+	  --output-file requirements-cuda.txt
+
+clean:  ## remove what can be made again: environment, processed data, models, caches; keeps mlruns/ and downloads
+	rm -rf .venv .checkpoints data models dvc_plots .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

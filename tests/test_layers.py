@@ -1,0 +1,120 @@
+"""The house rules of DESIGN §2: imports go one way, DVC knows what a stage runs, light stages stay light."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "cnnlab"
+MODULES = {
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+STAGES = {name: ROOT / "pipeline" / f"{name}.py" for name in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]}
+
+# What each room may import of the house; within itself it may import anything. `see` and `sweep` are built later.
+ALLOWED = {
+    "cnnlab": set(),
+    "errors": set(),
+    "files": set(),
+    "track": {"errors", "files"},  # a leaf
+    "data": {"errors", "files", "params"},
+    "params": {"errors", "data.catalog"},  # a table without code of its own: the names that are valid
+    "nets": {"errors", "files", "params", "data"},
+    "train": {"errors", "files", "params", "data", "nets", "track"},
+    "evidence": {"errors", "files", "params", "data", "nets", "track", "train"},
+    "sweep": {"errors", "files", "params", "data", "nets", "track", "train"},
+    "see": {"errors", "files", "params", "data", "nets", "track", "train"},
+}
+# They serve every stage and decide no result: where files lie and how they are written, errors, MLflow.
+SERVE_ALL = {"errors.py", "files.py", "track.py", "__init__.py"}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of cnnlab that a file names in its imports, wherever they stand in it."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return {name for name in names if name in MODULES} - {"cnnlab"}
+
+
+def reached(path: Path) -> set[str]:
+    """Every module of cnnlab that a script imports, directly or through others."""
+    found: set[str] = set()
+    ahead = imported(path)
+    while ahead:
+        found |= ahead
+        ahead = {name for module in ahead for name in imported(MODULES[module])} - found
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[min(1, module.count("."))]
+
+
+def test_the_house_is_read() -> None:
+    """Guards the other tests against finding nothing."""
+    assert {"cnnlab.params", "cnnlab.data", "cnnlab.data.catalog", "cnnlab.train.loop"} <= MODULES.keys()
+    assert {"fetch", "preprocess", "lesson", "train", "evaluate", "report"} <= STAGES.keys()
+    assert {"cnnlab.train.loop", "cnnlab.data.augment", "cnnlab.track"} <= reached(STAGES["train"])
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_go_one_way(module: str) -> None:
+    here = room(module)
+    for name in imported(MODULES[module]):
+        there = name.removeprefix("cnnlab.")
+        assert room(name) in ALLOWED[here] | {here} or there in ALLOWED[here], f"{module} imports {name}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    assert [module for module, path in MODULES.items() if module in reached(path)] == []
+
+
+@pytest.mark.parametrize("stage", sorted(STAGES))
+def test_dvc_knows_all_the_code_a_stage_runs(stage: str) -> None:
+    entry = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]
+    deps = [ROOT / dep for dep in entry.get("do", entry)["deps"] if "$" not in dep]
+    assert STAGES[stage] in deps
+    assert all(dep.exists() for dep in deps if dep.is_relative_to(PACKAGE))
+    modules = [MODULES[name] for name in reached(STAGES[stage]) if MODULES[name].name not in SERVE_ALL]
+    unknown = [path for path in modules if not any(path.is_relative_to(dep) for dep in deps)]
+    assert sorted(str(path.relative_to(ROOT)) for path in unknown) == []
+
+
+@pytest.mark.parametrize("stage", ["fetch", "preprocess", "evaluate", "report"])
+def test_light_stages_start_without_tensorflow(stage: str) -> None:
+    script = (
+        f"import runpy, sys; runpy.run_path({str(STAGES[stage])!r}); print(sorted({{*sys.modules}} & {{*sys.argv}}))"
+    )
+    heavy = ["tensorflow", "keras", "mlflow.tensorflow"]
+    done = subprocess.run([sys.executable, "-c", script, *heavy], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_new_variant_in_params_gets_its_own_stages(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, clone)
+
+    def stages() -> set[str]:
+        command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+        environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+        done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    before = stages()
+    with (clone / "params.yaml").open("a") as stream:
+        stream.write("\n  plain:\n    <<: *lesson\n    augment: {}\n")
+    assert stages() - before == {"train@plain", "evaluate@plain"}

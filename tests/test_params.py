@@ -1,0 +1,291 @@
+"""params.yaml: what is accepted, and how each mistake is told."""
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from cnnlab import params
+from cnnlab.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "params.yaml").read_text()
+SHIPPED: dict[str, Any] = YAML(typ="safe").load(TEXT)
+INF, NAN = float("inf"), float("nan")
+BUDGETS = "'smoke', 'laptop' or 'full'"
+NETWORKS = "lenet5, slides, homework"
+KNOBS = "name, filters, conv_dropout, dense_units, dense_dropout"
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("params") / "params.yaml"
+
+
+def with_value(key: str, value: Any) -> dict[str, Any]:
+    """The shipped parameters with another value at a dotted key."""
+    tree = copy.deepcopy(SHIPPED)
+    *path, last = key.split(".")
+    section: Any = tree
+    for part in path:
+        section = section[part]
+    section[last] = value
+    return tree
+
+
+def load(file: Path, tree: Any) -> params.Params:
+    file.write_text(json.dumps(tree).replace("NaN", ".nan").replace("Infinity", ".inf"))  # JSON is YAML 1.2
+    return params.load(file)
+
+
+def told(file: Path, tree: Any) -> list[str]:
+    """The lines of the refusal, without the file's name."""
+    with pytest.raises(UserError) as refusal:
+        load(file, tree)
+    lines = str(refusal.value).splitlines()
+    assert all(line.startswith(f"{file}: ") for line in lines)
+    return [line.removeprefix(f"{file}: ") for line in lines]
+
+
+# What is accepted
+
+
+def test_the_shipped_file_is_the_recipe_of_the_course() -> None:
+    shipped = params.load(ROOT / "params.yaml")
+    lenet5, slides, lesson = (shipped.variants[name] for name in ("lenet5", "slides", "lesson"))
+    assert [(v.epochs, v.batch_size) for v in (lenet5, slides, lesson)] == [(1, 128), (5, 32), (1, 32)]
+    assert lenet5.optimizer == params.Optimizer(name="sgd", learning_rate=0.01)  # Keras's defaults, as in the course
+    assert slides.optimizer == params.Optimizer(name="adam", learning_rate=0.001)
+    assert lesson.optimizer == params.Optimizer(name="rmsprop", learning_rate=1e-4, decay=1e-6)
+    assert slides.validation == 60_000 * 0.2
+    assert lesson.augment == params.Augment(shift=0.1, flip=True)
+    assert lenet5.augment == slides.augment == params.Augment(shift=0.0, flip=False)
+
+
+def test_a_variant_states_only_its_differences(file: Path) -> None:
+    file.write_text(f"{TEXT}\n  plain:\n    <<: *lesson\n    augment: {{}}\n    epochs: 7\n")
+    variants = params.load(file).variants
+    assert list(variants) == [*SHIPPED["variants"], "plain"]
+    expected = variants["lesson"].model_copy(update={"augment": params.Augment(), "epochs": 7})
+    assert variants["plain"] == expected
+
+
+def test_nothing_changes_after_reading(file: Path) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load(file, SHIPPED).budget = "full"
+
+
+budgeted = st.none() | st.integers(1, 100_000)
+
+
+@given(own=st.integers(1, 300), epochs=budgeted, images=budgeted, seeds=st.integers(1, 20))
+def test_a_budget_caps_and_never_raises(
+    file: Path, own: int, epochs: int | None, images: int | None, seeds: int
+) -> None:
+    tree = with_value("variants.slides.epochs", own)
+    tree["budgets"]["laptop"] = {"epochs": epochs, "train_images": images, "seeds": seeds}
+    runs = params.runs(load(file, tree), "slides")
+    assert [run.seed for run in runs] == list(range(seeds))
+    assert {run.epochs for run in runs} == {own if epochs is None or own < epochs else epochs}
+    assert {run.train_images for run in runs} == {images}
+    assert len({run.model_copy(update={"seed": 0}).model_dump_json() for run in runs}) == 1
+
+
+def test_a_run_holds_what_decides_its_result(file: Path) -> None:
+    tree = with_value("strategy.replicas", 3)
+    (lesson,), (slides,) = (params.runs(load(file, tree), name) for name in ("lesson", "slides"))
+    assert (lesson.validation, slides.validation) == (SHIPPED["preprocess"]["validation"], 12_000)
+    assert (lesson.variant, lesson.data, lesson.batch_size, lesson.replicas) == ("lesson", "cifar10", 32, 3)
+    assert lesson.network == load(file, tree).variants["lesson"].network
+
+
+# What is refused
+
+
+def test_an_unknown_variant(file: Path) -> None:
+    with pytest.raises(UserError) as refusal:
+        params.runs(load(file, SHIPPED), "lessson")
+    assert str(refusal.value) == "Unknown variant. Expected one of: lenet5, slides, lesson. Received: 'lessson'."
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("budget", "big", f"Expected: {BUDGETS}. Received: 'big'."),
+        ("budgets.smoke.seeds", 0, "Expected: greater than or equal to 1. Received: 0."),
+        ("fetch.sets", [], "Expected: have at least 1 item after validation, not 0. Received: []."),
+        ("fetch.sets", "mnist", "Expected: a valid list. Received: 'mnist'."),
+        ("fetch.timeout_s", INF, "Expected: a finite number. Received: inf."),
+        ("preprocess.validation", True, "Expected: a valid integer. Received: True."),
+        ("preprocess.seed", -1, "Expected: greater than or equal to 0. Received: -1."),
+        ("strategy.replicas", 0, "Expected: greater than or equal to 1. Received: 0."),
+        ("variants.lesson.data", "cifar11", "Expected one of: mnist, cifar10. Received: 'cifar11'."),
+        ("variants.lesson.data", 10, "Expected: a valid string. Received: 10."),
+        ("variants.lesson.epochs", 0, "Expected: greater than or equal to 1. Received: 0."),
+        ("variants.lesson.epochs", 1.0, "Expected: a valid integer. Received: 1.0."),
+        ("variants.lesson.batch_size", -32, "Expected: greater than or equal to 1. Received: -32."),
+        ("variants.lesson.batch_size", "32", "Expected: a valid integer. Received: '32'."),
+        ("variants.lesson.batch_size", None, "Expected: a valid integer. Received: None."),
+        ("variants.lesson.network.name", "lenet6", f"Expected one of: {NETWORKS}. Received: 'lenet6'."),
+        ("variants.lesson.network.conv_dropout", 1.5, "Expected: less than 1. Received: 1.5."),
+        ("variants.lesson.network.dense_dropout", NAN, "Expected: less than 1. Received: nan."),
+        ("variants.lesson.network.dense_units", 0, "Expected: greater than or equal to 1. Received: 0."),
+        ("variants.lesson.optimizer.name", "sdg", "Expected: 'sgd', 'adam' or 'rmsprop'. Received: 'sdg'."),
+        ("variants.lesson.optimizer.learning_rate", NAN, "Expected: a finite number. Received: nan."),
+        ("variants.lesson.optimizer.learning_rate", INF, "Expected: a finite number. Received: inf."),
+        ("variants.lesson.optimizer.learning_rate", 0, "Expected: greater than 0. Received: 0."),
+        ("variants.lesson.optimizer.learning_rate", True, "Expected: a valid number. Received: True."),
+        ("variants.lesson.optimizer.decay", -1e-6, "Expected: greater than or equal to 0. Received: -1e-06."),
+        ("variants.lesson.augment.shift", 1, "Expected: less than 1. Received: 1."),
+        ("variants.lesson.augment.flip", "yes", "Expected: a valid boolean. Received: 'yes'."),
+        ("variants.lesson.augment.flip", 1, "Expected: a valid boolean. Received: 1."),
+    ],
+)
+def test_an_impossible_value(file: Path, key: str, value: Any, expected: str) -> None:
+    assert told(file, with_value(key, value)) == [f"Invalid {key}. {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("fetch.sets", ["mnist", "x"], "Invalid fetch.sets.1. Expected one of: mnist, cifar10. Received: 'x'."),
+        (
+            "variants.lesson.network.filters",
+            [8, -8],
+            "Invalid variants.lesson.network.filters.1. Expected: greater than or equal to 1. Received: -8.",
+        ),
+        ("budgets.huge", SHIPPED["budgets"]["full"], f"Invalid budgets. Expected: {BUDGETS}. Received: 'huge'."),
+        ("variants.A b", SHIPPED["variants"]["slides"], "Invalid variants. Expected: match pattern "),
+        ("variants.new", {**SHIPPED["variants"]["slides"], "network": {}}, "Invalid variants.new.network.name. Expec"),
+        ("variants.new", {**SHIPPED["variants"]["slides"], "network": "lenet5"}, "Invalid variants.new.network. Expec"),
+        (
+            "variants.lenet5.network.conv_dropout",
+            0.5,
+            "Unknown key variants.lenet5.network.conv_dropout. Expected one of: name. Received: 0.5.",
+        ),
+        (
+            "variants.lesson.network.filtres",
+            [8],
+            f"Unknown key variants.lesson.network.filtres. Expected one of: {KNOBS}. Received: [8]. "
+            "Did you mean 'filters'?",
+        ),
+        ("seed", 3, "Unknown key seed. Expected one of: budget, budgets, fetch, preprocess, strategy, variants. Rec"),
+    ],
+)
+def test_a_mistake_in_a_list_a_name_or_a_section(file: Path, key: str, value: Any, line: str) -> None:
+    (only,) = told(file, with_value(key, value))
+    assert only.startswith(line)
+
+
+def sections(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of every section whose keys are fixed: all but the mapping of variants, whose keys are names."""
+    if isinstance(tree, dict):
+        if path != ("variants",):
+            yield path
+        for key, value in tree.items():
+            yield from sections(value, (*path, key))
+
+
+@given(data=st.data(), word=st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
+def test_any_misspelt_key_at_any_level_is_refused(file: Path, data: st.DataObject, word: str) -> None:
+    tree = copy.deepcopy(SHIPPED)
+    path = data.draw(st.sampled_from([*sections(SHIPPED)]))
+    section: Any = tree
+    for part in path:
+        section = section[part]
+    key = data.draw(st.sampled_from([*section]))
+    typing_errors = [key + word, key[1:], key[:-1], key.upper(), word]
+    wrong = data.draw(st.sampled_from([w for w in typing_errors if w not in {*section, "", "augment", "validation"}]))
+    section[wrong] = section.pop(key)
+    lines = told(file, tree)
+    where = ".".join((*path, wrong))
+    if path == ("budgets",):
+        assert any(line.startswith(f"Invalid budgets. Expected: {BUDGETS}. Received: {wrong!r}") for line in lines)
+    elif path[-1:] == ("network",) and key == "name":
+        assert f"Invalid {'.'.join(path)}.name. Expected one of: {NETWORKS}. Received: None." in lines
+    else:
+        (line,) = [line for line in lines if line.startswith(f"Unknown key {where}. Expected one of: ")]
+        assert key in line.partition("Received")[0]
+
+
+def test_every_mistake_gets_a_line(file: Path) -> None:
+    tree = with_value("variants.lesson.epochs", 0)
+    tree["variants"]["slides"]["data"] = "svhn"
+    del tree["strategy"]
+    assert sorted(told(file, tree)) == [
+        "Invalid variants.lesson.epochs. Expected: greater than or equal to 1. Received: 0.",
+        "Invalid variants.slides.data. Expected one of: mnist, cifar10. Received: 'svhn'.",
+        "Missing key strategy. Expected a value. Received: nothing.",
+    ]
+
+
+def test_the_chosen_budget_must_be_defined(file: Path) -> None:
+    tree = copy.deepcopy(SHIPPED)
+    del tree["budgets"]["laptop"]
+    assert told(file, tree) == ["Invalid file. Expected a section budgets.laptop, because budget is laptop."]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "{file}: Invalid file. Expected: a valid dictionary "),
+        (b"- 1\n", "{file}: Invalid file. Expected: a valid dictionary "),
+        (b"budget: [", "{file} is not valid YAML: "),
+        (b"budget: smoke\nbudget: full\n", "{file} is not valid YAML: .*duplicate key"),
+        (b"budget: \xff\xfe\n", "{file} is not valid YAML: "),
+    ],
+)
+def test_a_file_that_is_no_mapping(file: Path, content: bytes, line: str) -> None:
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{line.format(file=file)}") as refusal:
+        params.load(file)
+    assert "\n" not in str(refusal.value)
+
+
+# The script
+
+
+def run_train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run pipeline/train.py in `folder`; exit status 99 if it imported TensorFlow."""
+    watch = (
+        "import runpy, sys; sys.argv = sys.argv[1:]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "finally:\n    if 'tensorflow' in sys.modules: import os; os._exit(99)\n"
+    )
+    command = [sys.executable, "-c", watch, str(ROOT / "pipeline" / "train.py"), *arguments]
+    return subprocess.run(command, cwd=folder, env=os.environ, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "argument", "line"),
+    [
+        ("epochs: 5", "epochs: 0", "lesson", r"params\.yaml: Invalid variants\.slides\.epochs\. Expected: .*: 0\."),
+        ("batch_size: 32", "batchsize: 32", "lesson", None),
+        ("", "", "lessson", r"Unknown variant\. Expected one of: lenet5, slides, lesson\. Received: 'lessson'\."),
+        (TEXT, None, "lesson", r"params\.yaml not found\. Run from the top of the checkout\."),
+    ],
+)
+def test_the_script_refuses_at_once_and_writes_nothing(
+    tmp_path: Path, old: str, new: str | None, argument: str, line: str | None
+) -> None:
+    if new is not None:
+        (tmp_path / "params.yaml").write_text(TEXT.replace(old, new))
+    before = sorted(tmp_path.rglob("*"))
+    done = run_train(tmp_path, argument)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    if line:
+        assert re.fullmatch(f"error: {line}\n", done.stderr), done.stderr
+    else:  # a misspelt key is missing under its right name too, in both variants that have it
+        assert done.stderr.count("\n") == done.stderr.count("Received: ") == 4
+    assert sorted(tmp_path.rglob("*")) == before
