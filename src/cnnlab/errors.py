@@ -1,7 +1,11 @@
 """Mistakes a user can mend, told in one line instead of a traceback."""
 
+import errno
 import sys
 from collections.abc import Callable
+
+
+DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 class UserError(Exception):
@@ -9,15 +13,17 @@ class UserError(Exception):
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a script's `main`; end with one line and exit status 2 on a `UserError`, 1 on an operating system error.
+    """Run a script's `main`; end with one line and exit status 2 on a `UserError`, 1 where the disk refuses.
 
-    An `OSError` here is a full disk, a missing permission or the like: its own message names the file and the reason.
+    Any other exception is a mistake of ours and keeps its traceback.
     """
     try:
         main()
     except UserError as error:
         sys.exit(_fail(str(error), 2))
     except OSError as error:
+        if error.errno not in DISK_REFUSES:
+            raise
         sys.exit(_fail(f"{error.strerror or error}: {error.filename or 'no file named'}", 1))
     except KeyboardInterrupt:
         sys.exit(_fail("interrupted", 130))

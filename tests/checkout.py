@@ -1,0 +1,27 @@
+"""Copying this checkout, committed or not, into an empty folder."""
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+TOP = Path(__file__).parents[1]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def copy_checkout(destination: Path) -> None:
+    """Copy every file that git tracks or would track, and commit them there."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=TOP,
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    for name in filter(None, listing.split("\0")):
+        if (TOP / name).exists():
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(TOP / name, destination / name)
+    identity = ["-c", "user.name=tester", "-c", "user.email=tester@localhost"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "copy"]):
+        subprocess.run(["git", *command], cwd=destination, check=True, capture_output=True)

@@ -1,0 +1,119 @@
+"""What a new user does: `make`, `make repro`, again, looks at the results, changes one thing, compares."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from checkout import Run
+
+VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10"}
+
+
+@pytest.fixture(scope="module")
+def repro(run: Run) -> str:
+    """What the first `make repro` printed."""
+    return run("make", "repro").stdout
+
+
+def test_make_alone_lists_every_target(run: Run, clone: Path) -> None:
+    listed = {line.split()[1] for line in run("make").stdout.splitlines()}
+    declared = next(line for line in (clone / "Makefile").read_text().splitlines() if line.startswith(".PHONY"))
+    assert listed == set(declared.split()[1:])
+    assert {"help", "setup", "repro", "ui", "test", "lint", "clean"} <= listed
+    assert not (clone / ".venv").exists()
+
+
+def test_mistake_in_params_stops_make_before_anything_runs(run: Run, clone: Path) -> None:
+    params = clone / "params.yaml"
+    good = params.read_text()
+    params.write_text(good.replace("batch_size: 128", "batch_size: -128"))
+    try:
+        done = run("make", "repro", check=False)
+    finally:
+        params.write_text(good)
+    assert done.returncode != 0
+    assert "variants.lenet5.batch_size" in done.stderr
+    assert "-128" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (clone / "data").exists()
+
+
+def test_repro_runs_every_stage(repro: str, run: Run) -> None:
+    stages = [line.split()[0] for line in run(".venv/bin/dvc", "stage", "list").stdout.splitlines()]
+    assert {s.split("@")[0] for s in stages} == {"fetch", "preprocess", "lesson", "train", "evaluate", "report"}
+    for stage in stages:
+        assert f"Running stage '{stage}'" in repro
+
+
+def test_second_repro_runs_no_stage_and_no_set_up(repro: str, run: Run) -> None:
+    again = run("make", "repro").stdout
+    assert "Running stage" not in again
+    assert "pip install" not in again
+    assert "up to date" in again
+
+
+@pytest.mark.usefixtures("repro")
+def test_every_contracted_file_is_there(clone: Path) -> None:
+    for data in ("mnist", "cifar10"):
+        names = {path.name for path in (clone / "data/processed" / data).iterdir()}
+        parts = {f"{split}_{kind}.npy" for split in ("train", "test") for kind in ("images", "labels")}
+        assert names == parts | {"splits.npz", "card.json"}
+    for variant, data in VARIANTS.items():
+        names = {path.name for path in (clone / "models" / data / variant).iterdir()}
+        assert names >= {"model.keras", "history.csv", "metrics.json", "predictions.npz", "run.json"}
+    assert not list(clone.glob(".checkpoints/*/*"))
+
+
+@pytest.mark.usefixtures("repro")
+def test_report_sets_the_course_beside_ours(clone: Path) -> None:
+    report = (clone / "reports/lesson.md").read_text()
+    for figure in ("43.04 %", "90.69 %", "421,642", "1,250,858", "545,546", "output 3.0"):
+        assert figure in report
+    for picture in ("reports/lesson/curves.png", "reports/evaluation/lesson/confusion.png"):
+        assert (clone / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("repro")
+def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
+    with sqlite3.connect(clone / "mlruns/mlflow.db") as store:
+        runs = pd.read_sql("select r.run_uuid, r.name, r.status, e.name as experiment from runs r join experiments e "
+                           "on r.experiment_id = e.experiment_id", store)  # fmt: skip
+        tags = pd.read_sql("select run_uuid, key, value from tags", store)
+    assert sorted(runs["name"]) == ["lenet5 seed 0", "lesson seed 0", "reports, budget smoke", "slides seed 0"]
+    assert set(runs["status"]) == {"FINISHED"}
+    trained = runs[runs["experiment"] != "reports"]
+    for run_id in trained["run_uuid"]:
+        keys = set(tags[tags["run_uuid"] == run_id]["key"])
+        assert keys >= {
+            "mlflow.source.git.commit", "git.dirty", "dvc.stage", "dvc.lock.sha256", "params.sha256", "seed", "host", "devices"
+        }  # fmt: skip
+    record = json.loads((clone / "models/cifar10/lesson/run.json").read_text())
+    assert record["run_id"] in set(trained["run_uuid"])
+
+
+@pytest.mark.usefixtures("repro")
+def test_metrics_and_plots_show(run: Run, clone: Path) -> None:
+    shown = json.loads(run(".venv/bin/dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    assert {Path(name).parent.name for name in shown} == set(VARIANTS)
+    for metrics in shown.values():
+        values = metrics["data"]
+        assert 0 <= values["test_accuracy_low"] <= values["test_accuracy"] <= values["test_accuracy_high"] <= 1
+    run(".venv/bin/dvc", "plots", "show", "--out", "plots-of-test")
+    page = (clone / "plots-of-test/index.html").read_text()
+    for title in ("Training loss", "Training accuracy", "Confusion matrix of lesson"):
+        assert title in page
+
+
+@pytest.mark.usefixtures("repro")
+def test_one_change_retrains_one_variant_and_can_be_compared(run: Run, clone: Path) -> None:
+    """The README's way to try a change without editing a file."""
+    path = f"{clone / '.venv/bin'}:/usr/local/bin:/usr/bin:/bin"
+    change = "variants.lesson.network.dense_dropout=0.25"
+    done = run(".venv/bin/dvc", "exp", "run", "-S", change, "train@lesson", "evaluate@lesson", PATH=path)
+    ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+    assert ran == {"train@lesson", "evaluate@lesson"}
+    assert json.loads((clone / "models/cifar10/lesson/run.json").read_text())["network"]["dense_dropout"] == 0.25
+    difference = run(".venv/bin/dvc", "metrics", "diff", "--json").stdout
+    assert "reports/evaluation/lesson/metrics.json" in difference

@@ -1,0 +1,47 @@
+"""What the README promises is there."""
+
+import re
+
+from checkout import TOP
+
+README = (TOP / "README.md").read_text()
+
+
+def test_results_are_the_pipelines_own_output() -> None:
+    shown = README.split("<!-- reports/results.md -->\n")[1].split("<!-- end -->")[0].strip()
+    assert shown == (TOP / "reports/results.md").read_text().strip()
+
+
+def test_every_name_in_the_tree_exists() -> None:
+    tree = README.split("## The tree")[1].split("```")[1]
+    names = [
+        name
+        for line in tree.splitlines()
+        for name in re.findall(r"^(?:  )?([\w./*]+)", line)
+        if "." in name or "/" in name
+    ]
+    assert len(names) > 12
+    for name in names:
+        assert list(TOP.glob(name)) or list((TOP / "src/cnnlab").glob(name)), name
+
+
+def test_every_folder_of_the_library_is_in_the_tree() -> None:
+    tree = README.split("## The tree")[1].split("```")[1]
+    for path in (TOP / "src/cnnlab").rglob("*.py"):
+        if path.name != "__init__.py":
+            assert path.stem in tree, path
+
+
+def test_every_make_target_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
+    pages = [TOP / "README.md", *(TOP / "docs").glob("*.md")]
+    named = {target for page in pages for target in re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), re.MULTILINE)}
+    assert named
+    assert named <= targets
+
+
+def test_every_link_and_picture_leads_somewhere() -> None:
+    for page in (TOP / "README.md", TOP / "reports/lesson.md", *(TOP / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
