@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,13 +24,15 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def small_files() -> Iterator[int]:
-    """A limit on the size of files, which fails a write in the middle as a full disk does; returns it in bytes."""
+@contextmanager
+def small_files() -> Iterator[None]:
+    """Limit files to 1000 bytes, which fails a write in the middle as a full disk does."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield 1000
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def alone_and_earlier(path: Path) -> bool:
@@ -69,9 +72,9 @@ def test_a_failed_block_leaves_the_earlier_file_alone(file: Path, error: type[Ba
     assert alone_and_earlier(file)
 
 
-def test_a_failed_write_names_the_file_and_leaves_the_earlier_one(file: Path, small_files: int) -> None:
-    with pytest.raises(OSError, match="too large") as failure:
-        files.write_text(file, "x" * (small_files + 1))
+def test_a_failed_write_names_the_file_and_leaves_the_earlier_one(file: Path) -> None:
+    with pytest.raises(OSError, match="too large") as failure, small_files():
+        files.write_text(file, "x" * 1001)
     assert (failure.value.errno, failure.value.filename) == (errno.EFBIG, str(file))
     assert alone_and_earlier(file)
 
@@ -94,7 +97,7 @@ def test_an_error_of_another_file_keeps_its_name(file: Path) -> None:
     [
         ("errors.UserError('Invalid x. Expected 1. Received 2.')", 2, "Invalid x. Expected 1. Received 2."),
         ("OSError(28, 'No space left on device', 'a/b')", 1, "No space left on device: a/b"),
-        ("OSError('odd')", 1, "odd: no file named"),
+        ("OSError(13, 'Permission denied')", 1, "Permission denied: no file named"),
         ("KeyboardInterrupt", 130, "interrupted"),
     ],
 )
@@ -104,9 +107,10 @@ def test_a_script_ends_with_one_line_and_a_status(raised: str, status: int, line
     assert (done.returncode, done.stdout, done.stderr) == (status, "", f"error: {line}\n")
 
 
-def test_a_bug_keeps_its_traceback() -> None:
-    script = "from cnnlab import errors\ndef main(): return 1 / 0\nerrors.run(main)"
+@pytest.mark.parametrize("raised", ["ZeroDivisionError", "FileNotFoundError(2, 'No such file or directory', 'a')"])
+def test_a_bug_keeps_its_traceback(raised: str) -> None:
+    script = f"from cnnlab import errors\ndef main(): raise {raised}\nerrors.run(main)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "Traceback" in done.stderr
-    assert "ZeroDivisionError" in done.stderr
+    assert done.stderr.startswith("Traceback")
+    assert raised.partition("(")[0] in done.stderr.splitlines()[-1]

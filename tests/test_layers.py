@@ -2,12 +2,12 @@
 
 import ast
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from checkout import copy_checkout
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -103,18 +103,15 @@ def test_light_stages_start_without_tensorflow(stage: str) -> None:
 
 
 def test_a_new_variant_in_params_gets_its_own_stages(tmp_path: Path) -> None:
-    clone = tmp_path / "clone"
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copy(ROOT / name, clone)
+    copy_checkout(tmp_path)
 
     def stages() -> set[str]:
         command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
         environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
-        done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
         return set(done.stdout.split())
 
     before = stages()
-    with (clone / "params.yaml").open("a") as stream:
+    with (tmp_path / "params.yaml").open("a") as stream:
         stream.write("\n  plain:\n    <<: *lesson\n    augment: {}\n")
     assert stages() - before == {"train@plain", "evaluate@plain"}

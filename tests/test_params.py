@@ -95,7 +95,7 @@ def test_a_budget_caps_and_never_raises(
     tree = with_value("variants.slides.epochs", own)
     tree["budgets"]["laptop"] = {"epochs": epochs, "train_images": images, "seeds": seeds}
     runs = params.runs(load(file, tree), "slides")
-    assert [run.seed for run in runs] == list(range(seeds))
+    assert [run.seed for run in runs] == [*range(seeds)]
     assert {run.epochs for run in runs} == {own if epochs is None or own < epochs else epochs}
     assert {run.train_images for run in runs} == {images}
     assert len({run.model_copy(update={"seed": 0}).model_dump_json() for run in runs}) == 1
@@ -233,6 +233,11 @@ def test_the_chosen_budget_must_be_defined(file: Path) -> None:
     tree = copy.deepcopy(SHIPPED)
     del tree["budgets"]["laptop"]
     assert told(file, tree) == ["Invalid file. Expected a section budgets.laptop, because budget is laptop."]
+
+
+def test_a_variants_data_must_be_fetched(file: Path) -> None:
+    expected = "Invalid file. Expected cifar10 in fetch.sets, because variants.lesson trains on it."
+    assert told(file, with_value("fetch.sets", ["mnist"])) == [expected]
 
 
 @pytest.mark.parametrize(

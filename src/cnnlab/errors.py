@@ -4,7 +4,6 @@ import errno
 import sys
 from collections.abc import Callable
 
-
 DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 

@@ -39,6 +39,8 @@ def replicas(
 @pytest.fixture
 def float64() -> Iterator[None]:
     """Double precision, in which two ways to compute one number differ by rounding alone."""
-    keras.config.set_floatx("float64")
+    for set_precision in (keras.config.set_floatx, keras.config.set_dtype_policy):  # layers follow the policy alone
+        set_precision("float64")
     yield
-    keras.config.set_floatx("float32")
+    for set_precision in (keras.config.set_floatx, keras.config.set_dtype_policy):
+        set_precision("float32")

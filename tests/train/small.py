@@ -69,7 +69,7 @@ def step_losses(loop: Loop, index: np.ndarray, epochs: int) -> np.ndarray:
 
 
 class OurOrder(keras.utils.PyDataset):
-    """The batches of our epochs, for Keras's own `fit`."""
+    """The batches of our epochs, for Keras's own `fit`; `follow` is a callback that it needs to know the epoch."""
 
     def __init__(self, data: tuple[np.ndarray, np.ndarray], index: np.ndarray, batch_size: int, seed: int) -> None:
         super().__init__()
@@ -78,6 +78,7 @@ class OurOrder(keras.utils.PyDataset):
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = 0
+        self.follow = keras.callbacks.LambdaCallback(on_epoch_begin=self._begin)
 
     def __len__(self) -> int:
         return -(-len(self._index) // self._batch_size)
@@ -87,8 +88,8 @@ class OurOrder(keras.utils.PyDataset):
         rows = order[i * self._batch_size : (i + 1) * self._batch_size]
         return self._data[0][rows] / np.asarray(255, keras.config.floatx()), self._data[1][rows]
 
-    def on_epoch_end(self) -> None:
-        self._epoch += 1
+    def _begin(self, epoch: int, _: object) -> None:
+        self._epoch = epoch
 
 
 def keras_twin(loop: Loop, optimizer: keras.optimizers.Optimizer, network: Callable[[], keras.Model]) -> keras.Model:

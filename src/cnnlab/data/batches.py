@@ -16,14 +16,15 @@ class Resident:
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
         self._images = tf.Variable(np.asarray(images), trainable=False, name="images")
-        self._labels = tf.Variable(np.asarray(labels, dtype=np.int32), trainable=False, name="labels")
+        # int64, because TensorFlow has no kernel that gathers from an int32 variable on a GPU.
+        self._labels = tf.Variable(np.asarray(labels, dtype=np.int64), trainable=False, name="labels")
 
     def labels(self, index: np.ndarray) -> np.ndarray:
-        """The labels at `index`, (n,) int32, on the host."""
+        """The labels at `index`, (n,) int64, on the host."""
         return np.asarray(tf.gather(self._labels, index))
 
     def take(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The images at `index`, floats in [0, 1] of Keras's float type, and their labels, int32."""
+        """The images at `index`, floats in [0, 1] of Keras's float type, and their labels, int64."""
         images = tf.cast(tf.gather(self._images, index), keras.config.floatx()) / 255
         return images, tf.gather(self._labels, index)
 

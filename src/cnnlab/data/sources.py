@@ -187,7 +187,7 @@ def _npm_pack(spec: str, folder: Path, timeout_s: float) -> None:
         start_new_session=True,  # its own group, so that one kill reaches npm and its children
     )
     try:
-        _, complaint = child.communicate()
+        complaint = _wait(child, f"npm pack {spec}")
     except BaseException:  # Ctrl-C above all: npm must not live on
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
@@ -198,6 +198,16 @@ def _npm_pack(spec: str, folder: Path, timeout_s: float) -> None:
         if code == "ENOSPC":  # which no other source can mend
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"npm's cache or {folder}")
         raise UserError(f"npm pack {spec} failed: {code}")
+
+
+def _wait(child: subprocess.Popen[str], title: str) -> str:
+    """Wait for `child` with a running clock on a terminal, as npm tells nothing of its progress; return its stderr."""
+    with tqdm(desc=title, bar_format="{desc} {elapsed}", disable=None) as clock:
+        while True:
+            try:
+                return child.communicate(timeout=1)[1]
+            except subprocess.TimeoutExpired:
+                clock.refresh()
 
 
 def _take(location: str, wanted: Mapping[str, File], cache: Path, timeout_s: float) -> None:

@@ -37,7 +37,7 @@ def train_variant(runs: Sequence[Run]) -> None:
     first = runs[0]
     strategy = make_strategy(first.replicas)
     checkpoints = CHECKPOINTS / first.data / first.variant
-    with _whole_folder(MODELS / first.data / first.variant) as folder:
+    with _whole_folder(MODELS / first.data / first.variant, checkpoints / "finished") as folder:
         for run in runs:
             seed_folder = folder if run is first else folder / f"seed-{run.seed}"
             seed_folder.mkdir(exist_ok=True)
@@ -164,14 +164,17 @@ class _EpochEnd(keras.callbacks.Callback):
 
 
 @contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to fill under another name; it replaces `folder` when the block ends, and a failed block leaves none."""
-    partial = folder.with_name(f".{folder.name}.part")
+def _whole_folder(folder: Path, partial: Path) -> Iterator[Path]:
+    """The empty folder `partial` to fill; it replaces `folder` when the block ends, and a failed block leaves none.
+
+    It lies outside `models/`, which is a dependency of later stages.
+    """
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
         shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

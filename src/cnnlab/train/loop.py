@@ -4,7 +4,6 @@ Keras's own `fit` is not used: the same network trains slower in it, and it fail
 (keras#20585). Here many steps run in one compiled call on data that lies on the devices.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -176,7 +175,7 @@ def _train_one(loop: Loop, train: np.ndarray, history: History, hooks: Any, titl
     """One epoch with its progress bar, batch hooks and curve; returns its loss, accuracy, rate and speed."""
     epoch, step, total, point = len(history.epochs), 0, _Sums(), _Sums()
     start = time.perf_counter()
-    with tqdm(total=len(train), desc=title, unit=" images", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=len(train), desc=title, unit=" images", unit_scale=True, leave=False, disable=None) as bar:
         for block in batches.calls(batches.epoch_order(train, loop.seed, epoch), loop.batch_size, STEPS_PER_CALL):
             hooks.on_train_batch_begin(step)
             losses, hits = loop.train(block, epoch, step)

@@ -39,13 +39,13 @@ def restore(path: Path, model: keras.Model, fingerprint: str) -> State | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             record = json.loads(str(file["state"]))
             if record.pop("fingerprint") != fingerprint:
                 print(f"{path} belongs to another recipe: starting anew")
                 return None
             values = {name: file[name] for name in _variables(model)}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
             f"Invalid checkpoint {path}. Expected a file that cnnlab wrote. Received: {error}. Delete it to start anew."
         ) from error
@@ -56,7 +56,7 @@ def restore(path: Path, model: keras.Model, fingerprint: str) -> State | None:
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
     return {
-        f"{owner}/{i}/{variable.path}": variable
+        f"{owner}/{i}": variable  # not its path: Keras numbers the layers of a process
         for owner, variables in (("model", model.variables), ("optimizer", model.optimizer.variables))
         for i, variable in enumerate(variables)
     }

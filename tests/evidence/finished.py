@@ -1,0 +1,49 @@
+"""Finished runs written by hand: what stage train leaves, with answers that are right as often as a test wants."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cnnlab import track
+from cnnlab.evidence.evaluation import run_folder
+from cnnlab.params import Run
+
+IMAGES = 50
+
+
+def answers(right: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (IMAGES, 10) and labels: the first `right` images are right, the others are taken for the next class."""
+    labels = np.arange(IMAGES) % 10
+    predicted = np.where(np.arange(IMAGES) < right, labels, (labels + 1) % 10)
+    return (4.0 * np.eye(10, dtype=np.float32))[predicted], labels
+
+
+def write_run(run: Run, right: int, **metrics: Any) -> str:
+    """Write the run's folder below the working one and begin its MLflow run; returns the run's id."""
+    folder = run_folder(run)
+    folder.mkdir(parents=True, exist_ok=True)
+    logits, labels = answers(right)
+    np.savez(folder / "predictions.npz", test_logits=logits, test_labels=labels)
+    values = {"test_accuracy": right / IMAGES, "test_loss": 1.25, "validation_accuracy": 0.5, "epochs": run.epochs}
+    values |= {"parameters": 1000, "images_per_s": 500.0, "train_seconds": 12.0} | metrics
+    (folder / "metrics.json").write_text(json.dumps(values))
+    tracker = track.Run.start(run.data, f"{run.variant} seed {run.seed}", run.model_dump(), {"seed": str(run.seed)})
+    tracker.finish()
+    (folder / "run.json").write_text(json.dumps({"run_id": tracker.id}))
+    history = {"epoch": [1, 2], "val_loss": [2.0, 1.5], "val_accuracy": [0.3, 0.4]}
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    curve = {"images": [100, 200, 300, 400], "loss": [2.3, 2.0, 1.7, 1.6], "accuracy": [0.1, 0.2, 0.3, 0.35]}
+    pd.DataFrame(curve).to_csv(folder / "curve.csv", index=False)
+    return tracker.id
+
+
+def is_picture(path: Path) -> bool:
+    """A PNG that can be read to its end, of a size to look at, with ink on it but mostly paper."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        grey = np.asarray(image.convert("L"))
+    return min(grey.shape) >= 400 and 0.005 < (grey < 200).mean() < 0.6

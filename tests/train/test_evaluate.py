@@ -1,0 +1,88 @@
+"""Metrics against scikit-learn, and intervals against their formulas."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
+
+from cnnlab.train.evaluate import classification, mean_interval, score
+
+CLASSES = ["ant", "bee", "cow", "dog"]
+logits_and_labels = st.integers(1, 60).flatmap(
+    lambda n: st.tuples(
+        arrays(np.float32, (n, 4), elements=st.floats(-30, 30, width=32), unique=True),
+        arrays(np.int32, n, elements=st.integers(0, 3)),
+    )
+)
+
+
+@given(logits_and_labels)
+def test_the_score_equals_scikit_learns(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, labels = drawn
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    scored = score(logits, labels)
+    theirs = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
+    np.testing.assert_allclose(scored["loss"], theirs, rtol=1e-9, atol=1e-12)
+    if (probabilities > 1e-12).all():  # scikit-learn clips probabilities
+        np.testing.assert_allclose(scored["loss"], log_loss(labels, probabilities, labels=range(4)), rtol=1e-6)
+    assert scored["accuracy"] == accuracy_score(labels, logits.argmax(axis=1))
+
+
+@given(logits_and_labels)
+def test_the_classification_equals_scikit_learns(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, labels = drawn
+    predicted = logits.argmax(axis=1)
+    report = classification(logits, labels, CLASSES)
+    assert report["confusion"] == confusion_matrix(labels, predicted, labels=range(4)).tolist()
+    recall = recall_score(labels, predicted, labels=range(4), average=None, zero_division=0)
+    np.testing.assert_allclose(list(report["recall"].values()), recall)
+    assert list(report["recall"]) == CLASSES
+    assert report["images"] == len(labels)
+    assert {k: report[k] for k in ("loss", "accuracy")} == score(logits, labels)
+    share, n, z = report["accuracy"], len(labels), stats.norm.ppf(0.975)
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    np.testing.assert_allclose(
+        [report["accuracy_low"], report["accuracy_high"]], [centre - half, centre + half], atol=1e-9
+    )
+
+
+def test_a_confusion_by_hand() -> None:
+    predicted = np.array([0, 0, 1, 1, 1, 3])
+    report = classification(np.eye(4, dtype=np.float32)[predicted], np.array([0, 1, 1, 1, 3, 3]), CLASSES)
+    assert report["confusion"] == [[1, 0, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1]]
+    assert report["recall"] == {"ant": 1.0, "bee": 2 / 3, "cow": 0.0, "dog": 0.5}
+    assert report["accuracy"] == 4 / 6
+
+
+@pytest.mark.parametrize(
+    ("logit", "label", "loss"), [(1e4, 0, 0.0), (-1e4, 0, 1e4), (1e4, 1, 1e4), (0.0, 1, np.log(2))]
+)
+def test_extreme_logits_lose_nothing(logit: float, label: int, loss: float) -> None:
+    scored = score(np.array([[logit, 0]], np.float32), np.array([label]))
+    np.testing.assert_allclose(scored["loss"], loss, rtol=1e-12, atol=1e-300)
+
+
+def test_sums_are_taken_in_double_precision() -> None:
+    logits = np.full((100_000, 2), [0, 1e-4], np.float32)
+    expected = np.log1p(np.exp(np.float64(np.float32(1e-4))))
+    np.testing.assert_allclose(score(logits, np.zeros(100_000, int))["loss"], expected, rtol=1e-12)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
+def test_the_interval_of_a_mean_equals_scipys(values: list[float]) -> None:
+    mean, low, high = mean_interval(values)
+    np.testing.assert_allclose(mean, np.mean(values))
+    if np.std(values) > 1e-6:
+        expected = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+        np.testing.assert_allclose([low, high], expected, atol=1e-9)
+    assert low <= mean <= high
+
+
+def test_the_interval_of_two_runs_by_hand() -> None:
+    """t(0.975; 1) = 12.7062, standard error = 0.02 / 2 = 0.01."""
+    np.testing.assert_allclose(mean_interval([0.40, 0.42]), [0.41, 0.41 - 0.127062, 0.41 + 0.127062], atol=1e-6)
