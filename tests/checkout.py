@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 TOP = Path(__file__).parents[1]
 Run = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 
 
 def copy_checkout(destination: Path) -> None:

@@ -26,7 +26,11 @@ from cnnlab.files import MLRUNS
 
 def tracking_uri() -> str:
     """Where runs are kept: MLFLOW_TRACKING_URI, else the SQLite store in mlruns/."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(MLRUNS / 'mlflow.db').absolute()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _local_store()
+
+
+def _local_store() -> str:
+    return f"sqlite:///{(MLRUNS / 'mlflow.db').absolute()}"
 
 
 def client() -> mlflow.MlflowClient:
@@ -158,9 +162,10 @@ def digest(tree: Mapping[str, Any]) -> str:
 
 
 def _create_experiment(store: mlflow.MlflowClient, name: str) -> str:
-    remote = "MLFLOW_TRACKING_URI" in os.environ
+    # Asked of the URI, not of the environment: MLflow writes MLFLOW_TRACKING_URI itself when a model is logged.
+    artifacts = (MLRUNS / "artifacts").absolute().as_uri() if tracking_uri() == _local_store() else None
     tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for chat models
-    return str(store.create_experiment(name, None if remote else (MLRUNS / "artifacts").absolute().as_uri(), tags))
+    return str(store.create_experiment(name, artifacts, tags))
 
 
 def _git_dirty() -> str:

@@ -1,11 +1,14 @@
 """A copy of this checkout in an empty folder, as a new user gets it: own environment, own stores."""
 
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from checkout import TOP, Run, copy_checkout
+from checkout import TOP, Run, Start, copy_checkout
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +22,16 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(clone: Path) -> Run:
-    """Run a command in the clone, as from a shell whose environment knows nothing of this checkout's `.venv`."""
-    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "MLFLOW_TRACKING_URI", "PYTHONPATH")}
-    paths = [p for p in environment["PATH"].split(os.pathsep) if not p.startswith(str(TOP))]
-    environment["PATH"] = os.pathsep.join(paths)
+def environment() -> dict[str, str]:
+    """A shell's environment that knows nothing of this checkout's `.venv`."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "MLFLOW_TRACKING_URI", "PYTHONPATH")}
+    paths = [path for path in kept["PATH"].split(os.pathsep) if not path.startswith(str(TOP))]
+    return kept | {"PATH": os.pathsep.join(paths)}
+
+
+@pytest.fixture(scope="session")
+def run(clone: Path, environment: dict[str, str]) -> Run:
+    """Run a command in the clone to its end."""
 
     def call(*command: str, check: bool = True, **changes: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -31,5 +39,20 @@ def run(clone: Path) -> Run:
         )
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def start(clone: Path, environment: dict[str, str]) -> Start:
+    """Start a command in the clone; the end of the block ends it and its children."""
+
+    @contextmanager
+    def call(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+        with subprocess.Popen(command, cwd=clone, env=environment, start_new_session=True) as process:
+            try:
+                yield process
+            finally:
+                os.killpg(process.pid, signal.SIGKILL)
 
     return call

@@ -1,12 +1,15 @@
 """What a new user does: `make`, `make repro`, again, looks at the results, changes one thing, compares."""
 
 import json
+import socket
 import sqlite3
+import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from checkout import Run
+import requests
+from checkout import Run, Start
 
 VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10"}
 
@@ -86,9 +89,8 @@ def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
     trained = runs[runs["experiment"] != "reports"]
     for run_id in trained["run_uuid"]:
         keys = set(tags[tags["run_uuid"] == run_id]["key"])
-        assert keys >= {
-            "mlflow.source.git.commit", "git.dirty", "dvc.stage", "dvc.lock.sha256", "params.sha256", "seed", "host", "devices"
-        }  # fmt: skip
+        assert keys >= {"mlflow.source.git.commit", "git.dirty", "dvc.stage", "dvc.lock.sha256"}
+        assert keys >= {"params.sha256", "seed", "host", "devices", "variant"}
     record = json.loads((clone / "models/cifar10/lesson/run.json").read_text())
     assert record["run_id"] in set(trained["run_uuid"])
 
@@ -104,6 +106,29 @@ def test_metrics_and_plots_show(run: Run, clone: Path) -> None:
     page = (clone / "plots-of-test/index.html").read_text()
     for title in ("Training loss", "Training accuracy", "Confusion matrix of lesson"):
         assert title in page
+
+
+@pytest.mark.usefixtures("repro")
+def test_ui_serves_the_runs_on_loopback(start: Start) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    with start("make", "ui", f"PORT={port}") as server:
+        while not answers(f"{address}/health"):
+            assert server.poll() is None, "the server ended"
+            time.sleep(0.2)
+        page = requests.get(address, timeout=30)
+        assert "MLflow" in page.text
+        found = requests.get(f"{address}/api/2.0/mlflow/experiments/search?max_results=10", timeout=30).json()
+        assert {"mnist", "cifar10", "reports"} <= {experiment["name"] for experiment in found["experiments"]}
+
+
+def answers(url: str) -> bool:
+    try:
+        return requests.get(url, timeout=30).ok
+    except requests.ConnectionError:
+        return False
 
 
 @pytest.mark.usefixtures("repro")

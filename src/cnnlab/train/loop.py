@@ -154,6 +154,7 @@ def fit(
     hooks = keras.callbacks.CallbackList(list(callbacks), model=loop.model)
     labels = loop.data.labels(validation)
     loop.model.stop_training = False
+    logs: dict[str, float] = {}
     hooks.on_train_begin()
     for epoch in range(len(history.epochs), epochs):
         hooks.on_epoch_begin(epoch)
@@ -164,10 +165,11 @@ def fit(
         row |= {f"val_{name}": value for name, value in checked.items()}
         history.epochs.append(row)
         _print_epoch(row, epochs, title)
-        hooks.on_epoch_end(epoch, {k: row[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")})
+        logs = {k: row[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
+        hooks.on_epoch_end(epoch, logs)
         if loop.model.stop_training:
             break
-    hooks.on_train_end()
+    hooks.on_train_end(logs)
     return history
 
 
