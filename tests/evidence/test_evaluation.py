@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from evidence.finished import IMAGES, answers, is_picture, write_run
+from PIL import Image
 from scipy import stats
 
 from cnnlab import params, track
@@ -133,9 +134,19 @@ def test_smoothing_weighs_by_images() -> None:
     np.testing.assert_allclose(figures.smooth(few, "loss"), few["loss"])
 
 
-def test_a_confusion_matrix_is_a_readable_picture(tmp_path: Path) -> None:
-    """And other counts give another picture."""
-    figures.confusion(tmp_path / "a.png", np.array([[9, 1], [0, 10]]), ["a", "b"], "title")
-    figures.confusion(tmp_path / "b.png", np.array([[1, 9], [10, 0]]), ["a", "b"], "title")
-    assert is_picture(tmp_path / "a.png")
-    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+def test_a_confusion_matrix_shows_true_classes_down_and_predicted_across(tmp_path: Path) -> None:
+    """Matrices with one full cell each: where the black of their pictures lies."""
+    centre = {}
+    for cell in np.ndindex(2, 2):
+        matrix = np.zeros((2, 2), int)
+        matrix[cell] = 10
+        figures.confusion(tmp_path / "a.png", matrix, ["a", "b"], "title")
+        assert is_picture(tmp_path / "a.png")
+        with Image.open(tmp_path / "a.png") as image:
+            black = np.asarray(image.convert("L")) < 40
+        assert black.mean() > 0.05
+        centre[cell] = np.argwhere(black).mean(axis=0)
+    assert centre[0, 0][0] < centre[1, 0][0] - 50
+    assert centre[0, 1][0] < centre[1, 1][0] - 50
+    assert centre[0, 0][1] < centre[0, 1][1] - 50
+    assert centre[1, 0][1] < centre[1, 1][1] - 50

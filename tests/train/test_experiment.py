@@ -14,8 +14,10 @@ from sklearn.metrics import accuracy_score, log_loss
 from train.processed import TEST, TRAIN, VALIDATION, write_mnist
 
 from cnnlab import files, track
+from cnnlab.data.catalog import lookup
 from cnnlab.data.store import open_processed
 from cnnlab.errors import UserError
+from cnnlab.nets.build import build
 from cnnlab.params import Augment, HomeworkNetwork, Optimizer, Run
 from cnnlab.train.experiment import Experiment, train_variant
 from cnnlab.train.strategy import strategy
@@ -129,6 +131,18 @@ def test_the_saved_model_gives_the_saved_predictions(seed_folder: tuple[int, Pat
 def test_seeds_differ(trained: Path) -> None:
     first, second = (keras.saving.load_model(trained / part / "model.keras").get_weights() for part in ("", "seed-1"))
     assert not any(np.array_equal(a, b) for a, b in zip(first, second, strict=True) if a.ndim > 1)
+
+
+@pytest.mark.usefixtures("top")
+def test_the_seed_gives_the_initial_weights(tmp_path: Path) -> None:
+    """With a rate that moves nothing they are still there at the end."""
+    still = Optimizer(name="sgd", learning_rate=1e-30)
+    run = RUN.model_copy(update={"variant": "still", "seed": 3, "epochs": 1, "optimizer": still})
+    Experiment(run, strategy(1), tmp_path / "checkpoint.npz").execute(tmp_path)
+    keras.utils.set_random_seed(3)
+    expected = build(RUN.network, lookup("mnist")).get_weights()
+    found = keras.saving.load_model(tmp_path / "model.keras").get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
 def test_mlflow_has_one_finished_run_a_seed(seed_folder: tuple[int, Path], top: Path) -> None:
