@@ -16,7 +16,7 @@ from cnnlab.errors import UserError, run
 
 PARAMS = Path("params.yaml")
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -226,11 +226,13 @@ def _locate(location: tuple[Any, ...], tree: Any) -> tuple[str, Any, list[str]]:
     keys: list[str] = []
     valid: list[str] = []
     for part in location:
-        if isinstance(tree, list) or (isinstance(tree, dict) and part in tree):
+        if isinstance(kind, types.UnionType):
+            pass  # the union's tag: the network's name, no key of the file
+        elif isinstance(tree, list) or (isinstance(tree, dict) and part in tree):
             tree = tree[part]
             keys.append(str(part))
-        elif part != "[key]" and not isinstance(kind, types.UnionType):
-            keys.append(str(part))  # a missing key; a union's tag and pydantic's [key] are no part of the path
+        elif part != "[key]":  # pydantic's mark of a wrong mapping key; anything else is a missing key
+            keys.append(str(part))
         if isinstance(kind, type) and issubclass(kind, Section):
             valid = list(kind.model_fields)
         kind = _member(kind, part)

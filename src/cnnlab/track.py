@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models.signature import ModelSignature
 from mlflow.tracking.context.registry import resolve_tags
@@ -22,6 +22,8 @@ from mlflow.types import Schema, TensorSpec
 
 from cnnlab.errors import UserError
 from cnnlab.files import MLRUNS
+
+_LOCK = MLRUNS / ".lock"
 
 
 def tracking_uri() -> str:
@@ -42,7 +44,7 @@ def client() -> mlflow.MlflowClient:
     uri = tracking_uri()
     MLRUNS.mkdir(exist_ok=True)
     try:
-        with FileLock(MLRUNS / ".lock"):
+        with FileLock(_LOCK):
             store = mlflow.MlflowClient(uri)
             store.search_experiments(max_results=1)
     except MlflowException as error:
@@ -66,8 +68,9 @@ class Run:
     ) -> "Run":
         """Begin a run called `name`, with every value of the nested `params` and with `tags` beside the usual ones."""
         store = client()
-        known = store.get_experiment_by_name(experiment)
-        experiment_id = known.experiment_id if known else _create_experiment(store, experiment)
+        with FileLock(_LOCK):
+            known = store.get_experiment_by_name(experiment)
+            experiment_id = known.experiment_id if known else _create_experiment(store, experiment)
         tags = {**provenance(), **tags, "params.sha256": digest(params)}
         if description:
             tags["mlflow.note.content"] = description
@@ -91,9 +94,9 @@ class Run:
         metrics = [Metric(name, value, now, step) for step, values in points for name, value in values.items()]
         self._store.log_batch(self.id, metrics=metrics)
 
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set or replace tags."""
-        self._store.log_batch(self.id, tags=[RunTag(k, v) for k, v in tags.items()])
+    def steps(self, name: str) -> set[int]:
+        """The steps at which a metric was logged."""
+        return {metric.step for metric in self._store.get_metric_history(self.id, name)}
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Keep a file among the run's artifacts."""

@@ -142,7 +142,7 @@ def test_the_seed_gives_the_initial_weights(tmp_path: Path) -> None:
     keras.utils.set_random_seed(3)
     expected = build(RUN.network, lookup("mnist")).get_weights()
     found = keras.saving.load_model(tmp_path / "model.keras").get_weights()
-    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert all(np.allclose(a, b, rtol=0, atol=1e-20) for a, b in zip(found, expected, strict=True))
 
 
 def test_mlflow_has_one_finished_run_a_seed(seed_folder: tuple[int, Path], top: Path) -> None:

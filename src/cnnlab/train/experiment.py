@@ -126,7 +126,7 @@ class Experiment:
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         record = {"run_id": tracker.id, **self.run.model_dump()}
         write_text(folder / "run.json", json.dumps(record, indent=2) + "\n")
-        final = {k: v for k, v in metrics.items() if k.startswith(("test_", "validation_")) or k == "images_per_s"}
+        final = {k: v for k, v in metrics.items() if k.startswith(("test_", "validation_"))}
         tracker.log_metrics([(len(history.epochs), final)])
         tracker.log_model(loop.model, loop.data.take(validation[:2])[0].numpy())
         print(f"{self._title()}  test accuracy {metrics['test_accuracy']:.4f}", flush=True)
@@ -142,7 +142,10 @@ class Experiment:
 
 
 class _EpochEnd(keras.callbacks.Callback):
-    """After each epoch: save the checkpoint, then log the epoch's metrics and curve in one request."""
+    """After each epoch: save the checkpoint, then log to MLflow what it lacks, in one request.
+
+    What a kill between the two left out is logged when the training is continued, before its next epoch.
+    """
 
     def __init__(self, checkpoint: Path, tracker: track.Run, history: History, fingerprint: str) -> None:
         super().__init__()
@@ -150,17 +153,24 @@ class _EpochEnd(keras.callbacks.Callback):
         self._tracker = tracker
         self._history = history
         self._fingerprint = fingerprint
-        self._logged = len(history.curve)
+        self._logged = max(tracker.steps("loss"), default=0)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._log()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         state.save(self._checkpoint, self.model, state.State(self._history, self._tracker.id), self._fingerprint)
-        curve = [
-            (int(p["images"]), {"curve_loss": p["loss"], "curve_accuracy": p["accuracy"]})
-            for p in self._history.curve[self._logged :]
-        ]
-        self._logged = len(self._history.curve)
-        row = {k: v for k, v in self._history.epochs[-1].items() if k != "epoch"}
-        self._tracker.log_metrics([(epoch + 1, row), *curve])
+        self._log()
+
+    def _log(self) -> None:
+        rows = [row for row in self._history.epochs if row["epoch"] > self._logged]
+        points = [point for point in self._history.curve if point["epoch"] > self._logged]
+        if rows:
+            self._tracker.log_metrics(
+                [(int(row["epoch"]), {k: v for k, v in row.items() if k != "epoch"}) for row in rows]
+                + [(int(p["images"]), {"curve_loss": p["loss"], "curve_accuracy": p["accuracy"]}) for p in points]
+            )
+        self._logged = len(self._history.epochs)
 
 
 @contextmanager

@@ -43,7 +43,7 @@ class History:
     """What a training has shown: a row an epoch, and a finer curve with a point a compiled call.
 
     Epoch rows: epoch (from 1), loss, accuracy (both running, in training mode), val_loss, val_accuracy, learning_rate,
-    seconds and images_per_s of training without validation. Curve points: images seen, loss, accuracy.
+    seconds and images_per_s of training without validation. Curve points: epoch, images seen, loss, accuracy.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -186,8 +186,12 @@ def _train_one(loop: Loop, train: np.ndarray, history: History, hooks: Any, titl
             bar.update(block.size)
             hooks.on_train_batch_end(step - 1, call.means())
             # A point stands for as many images as a full call, so that an epoch's short last call is no outlier.
-            if point.images >= STEPS_PER_CALL * loop.batch_size or total.images == len(train):
-                history.curve.append({"images": epoch * len(train) + total.images, **point.means()})
+            if (
+                point.images >= STEPS_PER_CALL * loop.batch_size
+                or total.images == len(train)
+                or loop.model.stop_training
+            ):
+                history.curve.append({"epoch": epoch + 1, "images": epoch * len(train) + total.images, **point.means()})
                 point = _Sums()
             if loop.model.stop_training:
                 break

@@ -45,6 +45,9 @@ def restore(path: Path, model: keras.Model, fingerprint: str) -> State | None:
                 print(f"{path} belongs to another recipe: starting anew")
                 return None
             values = {name: file[name] for name in _variables(model)}
+            for name, variable in _variables(model).items():
+                if values[name].shape != variable.shape:
+                    raise ValueError(f"{name} of shape {values[name].shape} instead of {variable.shape}")
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(
             f"Invalid checkpoint {path}. Expected a file that cnnlab wrote. Received: {error}. Delete it to start anew."
