@@ -75,6 +75,13 @@ def test_a_store_that_cannot_be_opened_is_named(top: Path, monkeypatch: pytest.M
     assert "\n" not in str(refusal.value)
 
 
+def test_a_password_is_not_shown(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "gopher://teacher:secret@nowhere")
+    with pytest.raises(UserError, match=r"Received gopher://\*\*\*@nowhere") as refusal:
+        track.client()
+    assert "secret" not in str(refusal.value)
+
+
 def test_a_run_holds_its_parameters_tags_and_data(top: Path, store: mlflow.MlflowClient) -> None:
     Path("dvc.lock").write_text("lock")
     begun = track.Run.start("mnist", "tiny seed 3", PARAMS, {"seed": "3"}, "What it is.")

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
@@ -48,9 +49,9 @@ def client() -> mlflow.MlflowClient:
             store = mlflow.MlflowClient(uri)
             store.search_experiments(max_results=1)
     except MlflowException as error:
+        received = re.sub(r"//[^@/\s]*@", "//***@", f"{uri}: {str(error).splitlines()[0]}")  # no password in a log
         raise UserError(
-            f"Cannot open the MLflow store. Expected one at MLFLOW_TRACKING_URI or in {MLRUNS}/. "
-            f"Received {uri}: {str(error).splitlines()[0]}"
+            f"Cannot open the MLflow store. Expected one at MLFLOW_TRACKING_URI or in {MLRUNS}/. Received {received}"
         ) from error
     return store
 

@@ -98,7 +98,7 @@ def _add_to_mlflow(run: Run, folder: Path) -> None:
     run_id = json.loads((run_folder(run) / "run.json").read_text())["run_id"]
     tracker = track.Run.resume(run_id)
     if tracker is None:
-        print(f"MLflow run {run_id} is not in {track.tracking_uri()}: the pictures are in {folder} only")
+        print(f"MLflow run {run_id} is not in the tracking store: the pictures are in {folder} only")
         return
     for picture in ("confusion.png", "curves.png"):
         tracker.log_file(folder / picture, "figures")
