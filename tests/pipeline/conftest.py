@@ -1,6 +1,7 @@
 """A copy of this checkout in an empty folder, as a new user gets it: own environment, own stores."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The copy, with the budget of tests; everything in it is made by its own `make` targets."""
     folder = tmp_path_factory.mktemp("clone")
     copy_checkout(folder)
+    shutil.rmtree(folder / "reports")  # committed results of an earlier run must not stand in for this one's
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("budget: laptop ", "budget: smoke "))
     return folder
@@ -23,8 +25,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
-    """A shell's environment that knows nothing of this checkout's `.venv`."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "MLFLOW_TRACKING_URI", "PYTHONPATH")}
+    """A shell's environment that knows nothing of this checkout's `.venv`, nor of the make that runs the tests."""
+    strange = {"VIRTUAL_ENV", "PYTHONPATH", "MLFLOW_TRACKING_URI", "MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    kept = {k: v for k, v in os.environ.items() if k not in strange}
     paths = [path for path in kept["PATH"].split(os.pathsep) if not path.startswith(str(TOP))]
     return kept | {"PATH": os.pathsep.join(paths)}
 
