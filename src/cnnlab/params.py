@@ -20,6 +20,7 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _known_data_set(name: str) -> str:
@@ -60,9 +61,20 @@ class Preprocess(Section):
 
 
 class Strategy(Section):
-    """Which devices train together."""
+    """Which devices train together: "all" (every GPU, else the CPU), "one", or GPUs by name, as in [GPU:0, GPU:2].
 
-    replicas: Count
+    `replicas` is the number of logical devices a CPU is split into. Several hosts come from TF_CONFIG or Slurm.
+    """
+
+    devices: Literal["all", "one"] | list[Annotated[str, Field(pattern=r"^GPU:\d+$")]] = "all"
+    replicas: Count = 1
+
+
+class Train(Section):
+    """Stage train: what decides its speed and safety, not its result."""
+
+    feeding: Literal["auto", "resident", "streamed"]
+    checkpoint_minutes: Positive
 
 
 class LessonNetwork(Section):
@@ -85,31 +97,100 @@ NETWORKS = (LessonNetwork, HomeworkNetwork)
 Network = Annotated[LessonNetwork | HomeworkNetwork, Field(discriminator="name")]
 
 
-class Optimizer(Section):
-    """A Keras optimizer with its learning rate, optionally with the lesson's inverse-time decay a step."""
+class Schedule(Section):
+    """The learning rate of each step as a share of its peak; `warm_up` is a share of all steps.
 
-    name: Literal["sgd", "adam", "rmsprop"]
+    `decay` belongs to inverse_time, the lesson's; `final`, the share left at the last step, to cosine and linear;
+    one_cycle rises over its warm_up and falls over the rest.
+    """
+
+    name: Literal["constant", "inverse_time", "cosine", "linear", "one_cycle"] = "constant"
+    warm_up: Fraction = 0.0
+    decay: NonNegative = 0.0
+    final: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _knobs_belong(self) -> Self:
+        if self.decay and self.name != "inverse_time":
+            raise ValueError("no decay, which belongs to schedule inverse_time")
+        if self.final and self.name not in ("cosine", "linear"):
+            raise ValueError("no final, which belongs to schedules cosine and linear")
+        if self.name == "one_cycle" and not self.warm_up:
+            raise ValueError("a warm_up above 0, because one_cycle rises before it falls")
+        return self
+
+
+class Optimizer(Section):
+    """An optimizer and how its learning rate moves.
+
+    `momentum` is Nesterov's (sgd, muon); `weight_decay` is decoupled and skips biases and norms (adam with it is
+    AdamW); `clip_norm` bounds the norm of the whole gradient; `ema` is the momentum of the weights' running average,
+    0 for none.
+    """
+
+    name: Literal["sgd", "adam", "rmsprop", "muon"]
     learning_rate: Positive
-    decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    schedule: Schedule = Schedule()
+    momentum: Fraction = 0.0
+    weight_decay: NonNegative = 0.0
+    clip_norm: Positive | None = None
+    ema: Fraction = 0.0
+
+    @model_validator(mode="after")
+    def _momentum_belongs(self) -> Self:
+        if self.momentum and self.name not in ("sgd", "muon"):
+            raise ValueError("no momentum, which belongs to optimizers sgd and muon")
+        return self
 
 
 class Augment(Section):
-    """Random changes of each training image; `shift` is the largest shift as a share of height and width."""
+    """Random changes of each training image.
+
+    `shift` is the largest shift as a share of height and width, fractions of a pixel included unless `whole_pixels`;
+    what it uncovers is filled by the `fill`. `flip` mirrors left to right: by chance, or every other epoch.
+    `rotation` is the largest angle in degrees. `brightness` is the largest change of every pixel (white is 1),
+    `contrast` the largest relative change of the distance to the image's mean. `cutout` is the side of a square set to
+    the image's mean, as a share of the height. `mixup` and `cutmix` are the α of their Beta(α, α), 0 for none.
+    """
 
     shift: Fraction = 0.0
+    whole_pixels: bool = False
+    fill: Literal["nearest", "reflect"] = "nearest"
+    flip: Literal["random", "alternating"] | None = None
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    brightness: Fraction = 0.0
+    contrast: Fraction = 0.0
+    cutout: Fraction = 0.0
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
+
+
+class Views(Section):
+    """Test-time views whose logits are averaged: mirrored, and shifted by `shift` pixels along both diagonals' ends."""
+
     flip: bool = False
+    shift: Annotated[int, Field(ge=0)] = 0
 
 
-class Variant(Section):
-    """One network with one recipe on one data set."""
+class Recipe(Section):
+    """What is trained on which data, and how."""
 
     data: DataSetName
     network: Network
-    validation: Count | None = None
     epochs: Count
     batch_size: Count
     optimizer: Optimizer
     augment: Augment = Augment()
+    label_smoothing: Fraction = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    early_stopping: Count | None = None  # epochs without a better validation loss
+    views: Views = Views()
+
+
+class Variant(Recipe):
+    """An entry of `variants`."""
+
+    validation: Count | None = None
 
 
 class Params(Section):
@@ -120,6 +201,7 @@ class Params(Section):
     fetch: Fetch
     preprocess: Preprocess
     strategy: Strategy
+    train: Train
     variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Variant] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -132,20 +214,13 @@ class Params(Section):
         return self
 
 
-class Run(Section):
+class Run(Recipe):
     """One training: a variant under a budget with a seed, everything that decides its result."""
 
     variant: str
     seed: Seed
-    data: DataSetName
-    network: Network
     validation: Count
     train_images: Count | None
-    epochs: Count
-    batch_size: Count
-    optimizer: Optimizer
-    augment: Augment
-    replicas: Count
 
 
 def load(path: Path = PARAMS) -> Params:
@@ -179,20 +254,10 @@ def runs(params: Params, name: str) -> list[Run]:
     """
     chosen, budget = variant(params, name), params.budgets[params.budget]
     epochs = chosen.epochs if budget.epochs is None else min(chosen.epochs, budget.epochs)
+    recipe = {name: getattr(chosen, name) for name in Recipe.model_fields} | {"epochs": epochs}
+    validation = chosen.validation or params.preprocess.validation
     return [
-        Run(
-            variant=name,
-            seed=seed,
-            data=chosen.data,
-            network=chosen.network,
-            validation=chosen.validation or params.preprocess.validation,
-            train_images=budget.train_images,
-            epochs=epochs,
-            batch_size=chosen.batch_size,
-            optimizer=chosen.optimizer,
-            augment=chosen.augment,
-            replicas=params.strategy.replicas,
-        )
+        Run(**recipe, variant=name, seed=seed, validation=validation, train_images=budget.train_images)
         for seed in range(budget.seeds)
     ]
 
