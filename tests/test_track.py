@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnlab import track
+from cnnlab import spool, track
 from cnnlab.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
 PARAMS = {"epochs": 3, "network": {"name": "lenet5", "filters": [4, 8]}, "augment": {"shift": 0.1, "flip": True}}
-START = "from cnnlab import track; print(track.Run.start('mnist', 'both', {'a': 1}, {}).id)"
+START = "import sys; from cnnlab import track; print(track.Run.start(sys.argv[1], 'mnist', 'both', {'a': 1}, {}).id)"
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def two_processes(top: Path) -> list[subprocess.CompletedProcess[str]]:
     """Two processes that begin a run in one new experiment at once, where there is no store yet."""
     children = [
-        subprocess.Popen([sys.executable, "-c", START], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", START, key], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for key in ("one", "other")
     ]
     return [subprocess.CompletedProcess(START, child.wait(), *child.communicate()) for child in children]
 
@@ -84,11 +84,13 @@ def test_a_password_is_not_shown(top: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_run_holds_its_parameters_tags_and_data(top: Path, store: mlflow.MlflowClient) -> None:
     Path("dvc.lock").write_text("lock")
-    begun = track.Run.start("mnist", "tiny seed 3", PARAMS, {"seed": "3"}, "What it is.")
+    begun = track.Run.start("tiny 3", "mnist", "tiny seed 3", PARAMS, {"seed": "3"}, "What it is.")
+    assert store.get_run(begun.id).info.status == "RUNNING"
     begun.log_data("mnist train", "ab" * 32, "https://example.org/mnist", "training")
+    begun.finish()
     run = store.get_run(begun.id)
     assert run.info.run_name == "tiny seed 3"
-    assert run.info.status == "RUNNING"
+    assert run.info.status == "FINISHED"
     assert run.data.params == {
         "epochs": "3",
         "network.name": "lenet5",
@@ -97,7 +99,7 @@ def test_a_run_holds_its_parameters_tags_and_data(top: Path, store: mlflow.Mlflo
         "augment.flip": "True",
     }
     tags = run.data.tags
-    expected = {"seed": "3", "dvc.stage": "train@tiny", "mlflow.note.content": "What it is."}
+    expected = {"cnnlab.key": "tiny 3", "seed": "3", "dvc.stage": "train@tiny", "mlflow.note.content": "What it is."}
     assert tags.items() >= expected.items()
     assert tags["dvc.lock.sha256"] == hashlib.sha256(b"lock").hexdigest()
     assert tags["params.sha256"] == track.digest(PARAMS)
@@ -106,37 +108,71 @@ def test_a_run_holds_its_parameters_tags_and_data(top: Path, store: mlflow.Mlflo
     assert (data.dataset.name, data.dataset.digest) == ("mnist train", "ab" * 18)
     assert "https://example.org/mnist" in data.dataset.source
     assert [(tag.key, tag.value) for tag in data.tags] == [("mlflow.data.context", "training")]
-    begun.finish()
-    assert store.get_run(begun.id).info.status == "FINISHED"
 
 
 def test_metrics_and_files_come_back(top: Path, store: mlflow.MlflowClient) -> None:
-    run = track.Run.start("mnist", "metrics", {}, {})
+    run = track.Run.start("metrics", "mnist", "metrics", {}, {})
     run.log_metrics([(1, {"loss": 1 / 3, "accuracy": 0.5}), (2, {"loss": 1e-300})])
     run.log_metrics([(7, {"loss": 0.25})])
+    Path("note.txt").write_text("hello")
+    run.log_file(Path("note.txt"), "notes")
+    Path("note.txt").write_text("changed later")
+    run.finish("KILLED")
     history = store.get_metric_history(run.id, "loss")
     assert [(point.step, point.value) for point in history] == [(1, 1 / 3), (2, 1e-300), (7, 0.25)]
     assert store.get_run(run.id).data.metrics == {"loss": 0.25, "accuracy": 0.5}
-    Path("note.txt").write_text("hello")
-    run.log_file(Path("note.txt"), "notes")
     artifacts = [*(top / "mlruns" / "artifacts").rglob("note.txt")]
     assert [path.read_text() for path in artifacts] == ["hello"]
     assert artifacts[0].parent.name == "notes"
-    run.finish("KILLED")
     assert store.get_run(run.id).info.status == "KILLED"
 
 
+def test_more_points_than_mlflow_takes_in_a_request(store: mlflow.MlflowClient) -> None:
+    run = track.Run.start("many", "mnist", "many", {}, {})
+    run.log_metrics([(step, {"loss": step / 7}) for step in range(2500)])
+    run.finish()
+    history = store.get_metric_history(run.id, "loss")
+    assert sorted((point.step, point.value) for point in history) == [(step, step / 7) for step in range(2500)]
+
+
+def test_points_logged_again_with_their_time_are_not_doubled(store: mlflow.MlflowClient) -> None:
+    run = track.Run.start("again", "mnist", "again", {}, {})
+    for points in ([(1, {"loss": 0.5})], [(1, {"loss": 0.5}), (2, {"loss": float("nan")})]) * 2:
+        run.log_metrics(points, time_ms=1_700_000_000_000)
+    run.finish()
+    history = store.get_metric_history(run.id, "loss")
+    assert [(point.step, str(point.value), point.timestamp) for point in history] == [
+        (1, "0.5", 1_700_000_000_000),
+        (2, "nan", 1_700_000_000_000),
+    ]
+
+
 def test_a_run_is_continued(store: mlflow.MlflowClient) -> None:
-    run = track.Run.start("mnist", "continued", {"a": 1}, {})
-    run.finish("FAILED")
-    again = track.Run.resume(run.id)
-    assert again is not None
-    assert again.id == run.id
-    assert store.get_run(run.id).info.status == "RUNNING"
-    again.log_metrics([(1, {"loss": 0.5})])
-    again.finish()
-    assert store.get_run(run.id).info.status == "FINISHED"
-    assert store.get_run(run.id).data.metrics == {"loss": 0.5}
+    first = track.Run.start("continued", "mnist", "continued", {"a": 1}, {})
+    first.finish("FAILED")
+    for known_id in (first.id, None):
+        again = track.Run.start("continued", "mnist", "continued", {"a": 1}, {}, known_id=known_id)
+        assert again.id == first.id
+        again.log_metrics([(1, {"loss": 0.5})], time_ms=5)
+        again.finish()
+        assert store.get_run(first.id).info.status == "FINISHED"
+        assert store.get_run(first.id).data.metrics == {"loss": 0.5}
+    other = track.Run.start("continued again", "mnist", "continued", {"a": 1}, {})
+    other.finish()
+    assert other.id != first.id
+
+
+@pytest.mark.usefixtures("store")
+def test_what_was_sent_leaves_no_spool() -> None:
+    run = track.Run.start("left", "mnist", "left", {"a": 1}, {})
+    assert (spool.SPOOL / run.id).is_dir()
+    run.finish()
+    assert [path.name for path in spool.SPOOL.iterdir() if run.id in path.name] == []
+
+
+def test_a_run_in_use_is_not_taken_over(top: Path) -> None:
+    with spool.Journal("a" * 32), pytest.raises(UserError, match="is in use by another process"):
+        spool.Journal("a" * 32, wait_s=0)
 
 
 @pytest.mark.usefixtures("store")

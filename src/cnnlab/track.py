@@ -1,12 +1,20 @@
-"""MLflow: the one tracking URI, and runs with their tags, metrics, data, models and artifacts."""
+"""MLflow: the one tracking URI, and runs with their tags, metrics, data, models and artifacts.
 
+Once a run is started, nothing waits for the server: records go to a journal on disk (`cnnlab.spool`), from which a
+thread sends them. `python -m cnnlab.track` (`make sync`) sends what runs left there.
+"""
+
+import functools
 import hashlib
 import os
 import platform
 import re
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +23,25 @@ import numpy as np
 from filelock import FileLock
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.types import Schema, TensorSpec
 
+from cnnlab import errors
 from cnnlab.errors import UserError
-from cnnlab.files import MLRUNS
+from cnnlab.files import MLRUNS, atomic
+from cnnlab.spool import SPOOL, Failure, InUseError, Journal, Record, Send, Sender, drain
 
 _LOCK = MLRUNS / ".lock"
+_REFUSALS = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+_HTTP = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender tries again; a retry below it could create a run twice
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it may hold a password
+}
 
 
 def tracking_uri() -> str:
@@ -36,106 +53,246 @@ def _local_store() -> str:
     return f"sqlite:///{(MLRUNS / 'mlflow.db').absolute()}"
 
 
-def client() -> mlflow.MlflowClient:
-    """A client of the tracking store, which is created where it does not exist yet.
+def client(uri: str = "") -> mlflow.MlflowClient:
+    """A client of the store at `uri`, by default `tracking_uri()`; the store is created where it does not exist yet.
 
     Creating SQLite's schema takes seconds and two processes doing it at once collide, so it happens under a lock.
     Raises UserError where the store cannot be opened.
     """
-    uri = tracking_uri()
+    uri = uri or tracking_uri()
+    for name, value in _HTTP.items():
+        os.environ.setdefault(name, value)
     MLRUNS.mkdir(exist_ok=True)
     try:
-        with FileLock(_LOCK):
+        with nullcontext() if uri.startswith("http") else FileLock(_LOCK):
             store = mlflow.MlflowClient(uri)
             store.search_experiments(max_results=1)
     except MlflowException as error:
-        received = re.sub(r"//[^@/\s]*@", "//***@", f"{uri}: {str(error).splitlines()[0]}")  # no password in a log
         raise UserError(
-            f"Cannot open the MLflow store. Expected one at MLFLOW_TRACKING_URI or in {MLRUNS}/. Received {received}"
+            f"Cannot open the MLflow store. Expected one at MLFLOW_TRACKING_URI or in {MLRUNS}/. "
+            f"Received {_masked(uri)}: {_told(error)}"
         ) from error
     return store
 
 
 class Run:
-    """One MLflow run, new or continued."""
+    """One MLflow run, new or continued. What is logged is on disk at once and sent in order by a thread of its own."""
 
-    def __init__(self, store: mlflow.MlflowClient, run_id: str) -> None:
+    def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._store = store
+        self._journal = Journal(run_id)
+        self._sender = Sender(self._journal, _sending(run_id, self._journal.folder))
 
     @classmethod
     def start(
-        cls, experiment: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str], description: str = ""
+        cls,
+        key: str,
+        experiment: str,
+        name: str,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        description: str = "",
+        known_id: str | None = None,
     ) -> "Run":
-        """Begin a run called `name`, with every value of the nested `params` and with `tags` beside the usual ones."""
-        store = client()
-        with FileLock(_LOCK):
-            known = store.get_experiment_by_name(experiment)
-            experiment_id = known.experiment_id if known else _create_experiment(store, experiment)
-        tags = {**provenance(), **tags, "params.sha256": digest(params)}
-        if description:
-            tags["mlflow.note.content"] = description
-        run = cls(store, store.create_run(experiment_id, run_name=name, tags=tags).info.run_id)
-        store.log_batch(run.id, params=[Param(k, str(v)) for k, v in flatten(params).items()])
+        """The run `known_id` where the store still has it, else the experiment's run with `key`, else a new one.
+
+        A new run is called `name` and gets every value of the nested `params`, and `tags` beside the usual ones. `key`
+        is chosen before MLflow is asked, so that a start repeated after a kill finds the run it had created; the same
+        key must come with the same params. Raises UserError if the store cannot be opened and `known_id` is None.
+        """
+        run = cls.resume(known_id) if known_id else None
+        if run is None:
+            tags = {**provenance(), **tags, "params.sha256": digest(params), "cnnlab.key": key}
+            if description:
+                tags["mlflow.note.content"] = description
+            run = cls(_find_or_create(key, experiment, name, tags))
+            run._record("params", params={k: str(v) for k, v in flatten(params).items()})
+            run._record("status", status="RUNNING", end_ms=None)
         return run
 
     @classmethod
     def resume(cls, run_id: str) -> "Run | None":
-        """Continue the run `run_id`; None where the store does not have it."""
-        store = client()
+        """Continue the run `run_id`; None where the store answers that it does not have it.
+
+        Where the store does not answer, the run goes on with its journal alone, and a printed line says so.
+        """
         try:
-            store.update_run(run_id, status="RUNNING")
-        except MlflowException:
-            return None
-        return cls(store, run_id)
+            if client().get_run(run_id).info.lifecycle_stage != "active":
+                return None
+        except (MlflowException, UserError) as error:
+            if getattr(error, "error_code", "") in _REFUSALS:
+                return None
+            print(f"{_told(error)}. Run {run_id} goes on; its records are kept in {SPOOL / run_id}", flush=True)
+        run = cls(run_id)
+        run._record("status", status="RUNNING", end_ms=None)
+        return run
 
-    def log_metrics(self, points: Iterable[tuple[int, Mapping[str, float]]]) -> None:
-        """Log named values at integer steps, all in one request."""
-        now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, step) for step, values in points for name, value in values.items()]
-        self._store.log_batch(self.id, metrics=metrics)
+    def log_metrics(self, points: Iterable[tuple[int, Mapping[str, float]]], time_ms: int | None = None) -> None:
+        """Log named values at integer steps, all in one request.
 
-    def steps(self, name: str) -> set[int]:
-        """The steps at which a metric was logged."""
-        return {metric.step for metric in self._store.get_metric_history(self.id, name)}
+        Points logged again with the same `time_ms` (milliseconds since 1970, by default now) are not doubled.
+        """
+        rows = [[int(step), {name: float(value) for name, value in values.items()}] for step, values in points]
+        self._record("metrics", points=rows, time_ms=_now_ms() if time_ms is None else time_ms)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Keep a file among the run's artifacts."""
-        self._store.log_artifact(self.id, str(path), folder)
+        """Keep a file among the run's artifacts, as it is now."""
+        self._record("file", file=self._copy(path), folder=folder)
 
     def log_data(self, name: str, sha256: str, url: str, context: str) -> None:
         """Record which data set the run used, by name, content digest and origin; `context` is training or testing."""
-        data_set = MetaDataset(HTTPDatasetSource(url), name=name, digest=sha256[:36])
-        entity = DatasetInput(data_set._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])
-        self._store.log_inputs(self.id, [entity])
+        self._record("data", name=name, sha256=sha256, url=url, context=context)
 
-    def log_model(self, model: Any, example: np.ndarray) -> None:
-        """Keep a Keras model with its signature (pictures in, logits out) and `example`, a batch it can be tried on."""
-        import keras  # noqa: PLC0415  # stages that only log figures must not wait for TensorFlow
-        import mlflow.tensorflow  # noqa: PLC0415
-        import tensorflow  # noqa: PLC0415
+    def log_model(self, path: Path, example: np.ndarray) -> None:
+        """Keep a Keras file as a model with its signature (pictures in, logits out) and a batch it can be tried on.
 
-        outputs = np.asarray(model(example))
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
-            outputs=Schema([TensorSpec(outputs.dtype, (-1, *outputs.shape[1:]))]),
-        )
-        keras.config.disable_interactive_logging()  # MLflow tries the example, which would print a progress bar
-        mlflow.set_tracking_uri(tracking_uri())
-        with mlflow.start_run(run_id=self.id, log_system_metrics=False):
-            mlflow.tensorflow.log_model(
-                model,
-                name="model",
-                signature=signature,
-                input_example=example,
-                # Named here, because finding them out would load the model in a second process.
-                pip_requirements=[f"tensorflow=={tensorflow.__version__}", f"keras=={keras.__version__}"],
-            )
-        self._store.update_run(self.id, status="RUNNING")
+        `example` is that batch, an array (n, height, width, channels).
+        """
+        kept = self._journal.new_file("example.npy")
+        with atomic(kept) as stream:
+            np.save(stream, example)
+        self._record("model", file=self._copy(path), example=self._relative(kept))
 
     def finish(self, status: str = "FINISHED") -> None:
-        """Close the run as FINISHED, FAILED or KILLED."""
-        self._store.set_terminated(self.id, status)
+        """Close the run as FINISHED, FAILED or KILLED, and wait until all is sent or MLflow fails to take it.
+
+        What is not sent stays on disk; a printed line says where, and how it is sent later.
+        """
+        self._record("status", status=status, end_ms=_now_ms())
+        self._sender.close()
+        journal, failure = self._journal, self._sender.failure
+        if journal.sent < journal.count:
+            print(
+                f"MLflow has {journal.sent} of the last {journal.count} records of run {self.id}: "
+                f"{failure.reason if failure else 'it does not answer'}. "
+                f"All are kept in {SPOOL / self.id}; `make sync` sends them later",
+                flush=True,
+            )
+
+    def _record(self, kind: str, **values: Any) -> None:
+        self._sender.append({"kind": kind, **values})
+
+    def _copy(self, path: Path) -> str:
+        kept = self._journal.new_file(path.name)
+        with path.open("rb") as source, atomic(kept) as copy:
+            shutil.copyfileobj(source, copy)
+        return self._relative(kept)
+
+    def _relative(self, path: Path) -> str:
+        return str(path.relative_to(self._journal.folder))
+
+
+def sync() -> None:
+    """Send what runs left in mlruns/spool, and print a line a run. Raises UserError unless everything was sent."""
+    folders = sorted(path for path in SPOOL.iterdir() if path.is_dir()) if SPOOL.exists() else []
+    if not folders:
+        print("MLflow: nothing waits to be sent")
+        return
+    client()
+    left = [folder for folder in folders if not _replay(folder.name)]
+    if left:
+        raise UserError(
+            f"Not everything was sent to MLflow: {len(left)} of {len(folders)} runs remain in {SPOOL}/, as said above. "
+            "Run make sync again when the reason is mended; delete a run's folder there to give up what it holds."
+        )
+
+
+def _replay(run_id: str) -> bool:
+    """Send one journal and say how that went; whether all of it was sent."""
+    try:
+        with Journal(run_id, wait_s=0) as journal:
+            before = journal.sent
+            failure = drain(journal, _sending(run_id, journal.folder))
+            sent, left = journal.sent - before, journal.count - journal.sent
+    except InUseError:
+        print(f"run {run_id}: still in use by a process, which sends its records itself")
+        return False
+    except UserError as error:
+        print(f"run {run_id}: {error}")
+        return False
+    if failure:
+        verdict = f"refused: {failure.reason}" if failure.refused else f"failed: {failure.reason}"
+        print(f"run {run_id}: {verdict}. {sent} records sent, {left} kept in {SPOOL / run_id}")
+    else:
+        print(f"run {run_id}: {sent} records sent" if sent else f"run {run_id}: nothing to do")
+    return failure is None
+
+
+def _sending(run_id: str, folder: Path) -> Send:
+    """What sends a record of the run; its files lie in `folder`."""
+    connect = functools.cache(functools.partial(client, tracking_uri()))
+
+    def send(record: Record) -> Failure | None:
+        try:
+            _write(connect(), run_id, folder, record)
+        except Exception as error:  # whatever servers, proxies and drivers raise must not end the sending
+            return Failure(_told(error), getattr(error, "error_code", "") in _REFUSALS)
+        return None
+
+    return send
+
+
+def _write(store: mlflow.MlflowClient, run_id: str, folder: Path, record: Record) -> None:
+    """Bring one record to the store. Doing it again changes nothing."""
+    match record["kind"]:
+        case "params":
+            store.log_batch(run_id, params=[Param(k, v) for k, v in record["params"].items()])
+        case "metrics":
+            points = [(step, *item) for step, values in record["points"] for item in values.items()]
+            store.log_batch(run_id, metrics=[Metric(k, v, record["time_ms"], step) for step, k, v in points])
+        case "file":
+            store.log_artifact(run_id, str(folder / record["file"]), record["folder"])
+        case "data":
+            source = HTTPDatasetSource(record["url"])
+            data_set = MetaDataset(source, name=record["name"], digest=record["sha256"][:36])
+            context = InputTag("mlflow.data.context", record["context"])
+            store.log_inputs(run_id, [DatasetInput(data_set._to_mlflow_entity(), [context])])
+        case "model":
+            _write_model(store, run_id, folder / record["file"], folder / record["example"])
+        case "status" if record["end_ms"] is None:
+            store.update_run(run_id, status=record["status"])
+        case "status":
+            store.set_terminated(run_id, record["status"], record["end_ms"])
+
+
+def _write_model(store: mlflow.MlflowClient, run_id: str, path: Path, example: Path) -> None:
+    """Log a Keras file as the run's one model. It becomes the run's output last, so an output is a whole model."""
+    run = store.get_run(run_id)
+    if run.outputs and run.outputs.model_outputs:
+        return
+    for half in store.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'"):
+        store.delete_logged_model(half.model_id)
+    entry = store.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = str(Path(temporary) / "model")
+        card = Model(entry.artifact_location, run_id, model_uuid=entry.model_id, model_id=entry.model_id)
+        _save_model(folder, path, np.load(example, allow_pickle=False), card)
+        store.log_model_artifacts(entry.model_id, folder)
+    store.finalize_logged_model(entry.model_id, "READY")
+    store.log_outputs(run_id, [LoggedModelOutput(entry.model_id, step=0)])
+
+
+def _save_model(folder: str, path: Path, example: np.ndarray, card: Model) -> None:
+    import keras  # noqa: PLC0415  # only a run with a model waits for TensorFlow
+    import mlflow.tensorflow  # noqa: PLC0415
+    import tensorflow  # noqa: PLC0415
+
+    model = keras.saving.load_model(path, compile=False)
+    outputs = np.asarray(model(example))
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
+        outputs=Schema([TensorSpec(outputs.dtype, (-1, *outputs.shape[1:]))]),
+    )
+    keras.config.disable_interactive_logging()  # MLflow tries the example, which would print a progress bar
+    mlflow.tensorflow.save_model(
+        model,
+        folder,
+        mlflow_model=card,
+        signature=signature,
+        input_example=example,
+        # Named here, because finding them out would load the model in a second process.
+        pip_requirements=[f"tensorflow=={tensorflow.__version__}", f"keras=={keras.__version__}"],
+    )
 
 
 def provenance() -> dict[str, str]:
@@ -165,11 +322,38 @@ def digest(tree: Mapping[str, Any]) -> str:
     return hashlib.sha256(repr(sorted(flatten(tree).items())).encode()).hexdigest()
 
 
+def _find_or_create(key: str, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    """The id of the experiment's run with `key`, which is created where there is none."""
+    store = client()
+    try:
+        with FileLock(_LOCK):
+            known = store.get_experiment_by_name(experiment)
+            experiment_id = known.experiment_id if known else _create_experiment(store, experiment)
+            found = store.search_runs([experiment_id], f"tags.`cnnlab.key` = '{key}'", max_results=1)
+            run = found[0] if found else store.create_run(experiment_id, run_name=name, tags=tags)
+    except MlflowException as error:
+        raise UserError(f"MLflow refuses run {name!r} of experiment {experiment!r}: {_told(error)}") from error
+    return str(run.info.run_id)
+
+
 def _create_experiment(store: mlflow.MlflowClient, name: str) -> str:
     # Asked of the URI, not of the environment: MLflow writes MLFLOW_TRACKING_URI itself when a model is logged.
     artifacts = (MLRUNS / "artifacts").absolute().as_uri() if tracking_uri() == _local_store() else None
     tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for chat models
     return str(store.create_experiment(name, artifacts, tags))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _told(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return _masked(str(error).partition("\n")[0][:300]) or type(error).__name__
+
+
+def _masked(text: str) -> str:
+    return re.sub(r"//[^@/\s]*@", "//***@", text)  # no password in a log
 
 
 def _git_dirty() -> str:
@@ -179,3 +363,7 @@ def _git_dirty() -> str:
         return str(bool(subprocess.run(command, capture_output=True, check=True).stdout)).lower()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+if __name__ == "__main__":
+    errors.run(sync)
