@@ -6,11 +6,12 @@ from cnnlab import errors, params
 
 
 def main() -> None:
-    runs = params.runs(params.load(), sys.argv[1])
+    parameters = params.load()
+    runs = params.runs(parameters, sys.argv[1])
     # TensorFlow takes seconds to import: a mistake in params.yaml should not wait for it.
     from cnnlab.train.experiment import train_variant  # noqa: PLC0415
 
-    train_variant(runs)
+    train_variant(runs, parameters.strategy, parameters.train)
 
 
 if __name__ == "__main__":

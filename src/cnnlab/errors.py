@@ -24,8 +24,8 @@ def run(main: Callable[[], object]) -> None:
         if error.errno not in DISK_REFUSES:
             raise
         sys.exit(_fail(f"{error.strerror or error}: {error.filename or 'no file named'}", 1))
-    except KeyboardInterrupt:
-        sys.exit(_fail("interrupted", 130))
+    except KeyboardInterrupt as error:
+        sys.exit(_fail(str(error) or "interrupted", 130))
 
 
 def _fail(message: str, status: int) -> int:

@@ -7,7 +7,16 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -30,6 +39,18 @@ def _known_data_set(name: str) -> str:
 
 
 DataSetName = Annotated[str, AfterValidator(_known_data_set)]
+
+
+def _one_line_of_devices(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """One mistake where pydantic would tell one for each member of the union."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError("all, one, or a list of GPUs as in [GPU:0, GPU:2]") from error
+
+
+GPUs = Annotated[list[Annotated[str, Field(pattern=r"^GPU:\d+$")]], Field(min_length=1)]
+Devices = Annotated[Literal["all", "one"] | GPUs, WrapValidator(_one_line_of_devices)]
 
 
 class Section(BaseModel):
@@ -66,7 +87,7 @@ class Strategy(Section):
     `replicas` is the number of logical devices a CPU is split into. Several hosts come from TF_CONFIG or Slurm.
     """
 
-    devices: Literal["all", "one"] | list[Annotated[str, Field(pattern=r"^GPU:\d+$")]] = "all"
+    devices: Devices = "all"
     replicas: Count = 1
 
 
@@ -264,7 +285,7 @@ def runs(params: Params, name: str) -> list[Run]:
 
 def _explain(error: Any, tree: Any) -> str:
     """One line for one pydantic error: key, what is invalid, what is valid, what was received."""
-    key, received, valid_keys = _locate(error["loc"], tree)
+    key, received, valid_keys, optional = _locate(error["loc"], tree)
     match error["type"]:
         case "extra_forbidden":
             near = difflib.get_close_matches(key.rpartition(".")[2], valid_keys, n=1)
@@ -281,12 +302,13 @@ def _explain(error: Any, tree: Any) -> str:
                 f" Received: {received!r}." if key else ""
             )
         case _:
-            expected = re.sub(r"^\w+ should (be )?", "", error["msg"])
+            expected = re.sub(r"^\w+ should (be )?", "", error["msg"]) + (", or null" if optional else "")
             return f"Invalid {key or 'file'}. Expected: {expected}. Received: {received!r}."
 
 
-def _locate(location: tuple[Any, ...], tree: Any) -> tuple[str, Any, list[str]]:
-    """The dotted key of an error, the value received there, and the keys valid in the innermost section around it."""
+def _locate(location: tuple[Any, ...], tree: Any) -> tuple[str, Any, list[str], bool]:
+    """The dotted key of an error, the value received there, the keys valid in the innermost section around it, and
+    whether the value may be null."""
     kind: Any = Params
     keys: list[str] = []
     valid: list[str] = []
@@ -302,8 +324,8 @@ def _locate(location: tuple[Any, ...], tree: Any) -> tuple[str, Any, list[str]]:
             valid = list(kind.model_fields)
         kind = _member(kind, part)
     if location and location[-1] == "[key]":  # the mapping's key is wrong, not what stands under it
-        return ".".join(keys[:-1]), keys[-1], valid
-    return ".".join(keys), tree, valid
+        return ".".join(keys[:-1]), keys[-1], valid, False
+    return ".".join(keys), tree, valid, type(None) in typing.get_args(kind)
 
 
 def _member(kind: Any, part: str | int) -> Any:

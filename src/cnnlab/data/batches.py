@@ -1,64 +1,181 @@
-"""Feeding: a small data set lives on every device as uint8 and each replica gathers its share of a batch from it."""
+"""Feeding: the batches of an epoch, and each replica's share of them, resident on the devices or streamed from disk.
 
-from collections.abc import Iterator
+Small sets lie on every device as uint8 and are gathered in the graph; large ones stay on disk, and tf.data reads ahead.
+Both give the same pictures in the same order.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+STEPS_PER_CALL = 32  # a call of a few ms a step: long enough to hide its start, short enough for a live progress bar
+RESIDENT_BYTES = 2**31  # CIFAR-10 takes 154 MB; a share of any GPU's memory that leaves the network room
+STREAMED_BYTES = 2**26  # of one block of streamed images, of which tf.data holds two ahead
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some steps of one epoch, for one compiled call: `rows` of the data set, (steps, batch) int32."""
+
+    rows: np.ndarray
+    first_step: int
+
+    @property
+    def end(self) -> int:
+        """The step after the last one."""
+        return self.first_step + len(self.rows)
+
+
+def epoch_blocks(index: np.ndarray, batch_size: int, steps_per_call: int, seed: int, epoch: int) -> list[Block]:
+    """The steps of one training epoch over `index`: a shuffle that is a function of (seed, epoch) alone.
+
+    Where the batches do not divide the images evenly, the short one comes between any two blocks: as the epoch's last
+    step it would be the noisy last word before every evaluation, which cost the lesson's network 2.6 points
+    (docs/LOG.md, 2026-11-22).
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(index)
+    whole, rest = divmod(len(order), batch_size)
+    before = random.choice([*range(0, whole, steps_per_call), whole]) if rest else whole
+    cut = before * batch_size
+    parts = [*_calls(order[:cut], batch_size, steps_per_call), *_calls(order[cut : cut + rest], rest, 1)]
+    return _numbered([*parts, *_calls(order[cut + rest :], batch_size, steps_per_call)])
+
+
+def blocks(index: np.ndarray, batch_size: int) -> list[Block]:
+    """`index` in its own order, a step a block, the last one perhaps short: for evaluation."""
+    whole = len(index) // batch_size * batch_size
+    return _numbered([*_calls(index[:whole], batch_size, 1), *_calls(index[whole:], len(index) - whole, 1)])
+
+
+def _calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> list[np.ndarray]:
+    """`order`, a multiple of `batch_size`, as (steps, batch) arrays of up to `steps_per_call` steps."""
+    if not len(order):
+        return []
+    steps = order.astype(np.int32).reshape(-1, batch_size)
+    return [steps[first : first + steps_per_call] for first in range(0, len(steps), steps_per_call)]
+
+
+def _numbered(parts: list[np.ndarray]) -> list[Block]:
+    first_steps = np.cumsum([0, *map(len, parts)]).tolist()
+    return [Block(rows, first) for rows, first in zip(parts, first_steps[:-1], strict=True)]
+
+
+def share(batch: int, replica: int, replicas: int, halo: int = 0) -> np.ndarray:
+    """The columns of a global batch that one replica trains on: as even as the batch allows, none twice, none dropped.
+
+    `halo` columns before the share come first (before column 0 is the last one). With fewer images than replicas some
+    shares are empty.
+    """
+    return np.arange(batch * replica // replicas - halo, batch * (replica + 1) // replicas) % batch
+
+
+def distribute(arrays: Sequence[np.ndarray], strategy: tf.distribute.Strategy, halo: int = 0) -> Any:
+    """Give each replica its columns of (steps, batch, …) arrays; returns a tuple of per-replica tensors."""
+    batch, replicas = arrays[0].shape[1], strategy.num_replicas_in_sync
+
+    def columns(replica: int) -> tuple[tf.Tensor, ...]:
+        return tuple(tf.constant(array[:, share(batch, replica, replicas, halo)]) for array in arrays)
+
+    return _per_replica(strategy, columns)
+
 
 class Resident:
     """Images and labels held in the memory of every device of a strategy.
 
-    `images` is (n, height, width, channels) uint8, `labels` (n,) integers. Build it inside the strategy's scope:
-    a variable made there is copied to each device.
+    `images` is (n, height, width, channels) uint8, `labels` (n,) integers.
     """
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, strategy: tf.distribute.Strategy) -> None:
+        self.labels = np.asarray(labels)
+        # Tensors, not variables: those would be sent from the chief to all workers, for which uint8 has no kernel.
+        self._held = _per_replica(strategy, lambda _: (tf.constant(images), tf.constant(labels, tf.int64)))
+
+    def steps_per_call(self, batch_size: int) -> int:
+        """How many steps of `batch_size` images one block holds."""
+        return STEPS_PER_CALL
+
+    def feed(
+        self, blocks: Sequence[Block], strategy: tf.distribute.Strategy, halo: int = 0
+    ) -> Iterator[tuple[Block, Any]]:
+        """Each block with what `take` needs on each replica: the whole data set and the block's rows."""
+        for block in blocks:
+            yield block, (self._held, distribute([block.rows], strategy, halo))
+
+    def take(self, source: Any, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """One replica's images at `step` of a block, floats in [0, 1] of Keras's float type, and labels, int64."""
+        (images, labels), (rows,) = source
+        return _as_floats(tf.gather(images, rows[step])), tf.gather(labels, rows[step])
+
+
+class Streamed:
+    """Images and labels that stay on disk; `images` is usually memory-mapped. Shapes and types as `Resident`."""
 
     def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
-        self._images = tf.Variable(np.asarray(images), trainable=False, name="images")
-        # int64, because TensorFlow has no kernel that gathers from an int32 variable on a GPU.
-        self._labels = tf.Variable(np.asarray(labels, dtype=np.int64), trainable=False, name="labels")
+        self._images = images
+        self.labels = np.asarray(labels)
 
-    def labels(self, index: np.ndarray) -> np.ndarray:
-        """The labels at `index`, (n,) int64, on the host."""
-        return np.asarray(tf.gather(self._labels, index))
+    def steps_per_call(self, batch_size: int) -> int:
+        """As many steps as `STREAMED_BYTES` hold."""
+        step = batch_size * int(np.prod(self._images.shape[1:]))
+        return min(STEPS_PER_CALL, max(1, STREAMED_BYTES // step))
 
-    def take(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The images at `index`, floats in [0, 1] of Keras's float type, and their labels, int64."""
-        images = tf.cast(tf.gather(self._images, index), keras.config.floatx()) / 255
-        return images, tf.gather(self._labels, index)
-
-
-def epoch_order(index: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """`index` in the order of one epoch: a permutation that is a function of (seed, epoch) alone."""
-    return np.random.default_rng([seed, epoch]).permutation(index).astype(np.int32)
-
-
-def calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> Iterator[np.ndarray]:
-    """Cut an epoch's order into (steps, batch) blocks, one a compiled call; a partial last batch is a block of its own.
-
-    Every image of `order` is in exactly one block.
-    """
-    full = len(order) // batch_size * batch_size
-    steps = order[:full].reshape(-1, batch_size)
-    for first in range(0, len(steps), steps_per_call):
-        yield steps[first : first + steps_per_call]
-    if full < len(order):
-        yield order[None, full:]
-
-
-def distribute(block: np.ndarray, strategy: tf.distribute.Strategy) -> tuple[tf.Tensor, tf.Tensor]:
-    """Give each replica its columns of a (steps, batch) block: as even as the batch allows, none twice, none dropped.
-
-    Returns per-replica (steps, share) indices and (share,) positions in the global batch, both int32. With fewer images
-    than replicas some shares are empty.
-    """
-    replicas = strategy.num_replicas_in_sync
-    bounds = [block.shape[1] * i // replicas for i in range(replicas + 1)]
-
-    def shares(array: np.ndarray) -> tf.Tensor:
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(array[..., slice(*bounds[(r := context.replica_id_in_sync_group) : r + 2])])
+    def feed(
+        self, blocks: Sequence[Block], strategy: tf.distribute.Strategy, halo: int = 0
+    ) -> Iterator[tuple[Block, Any]]:
+        """Each block with what `take` needs on each replica: its images and labels, read ahead by tf.data."""
+        replicas = strategy.num_replicas_in_sync
+        numbers = strategy.experimental_distribute_values_from_function(
+            lambda c: tf.constant(c.replica_id_in_sync_group)
         )
+        local = [int(number) for number in strategy.experimental_local_results(numbers)]
 
-    return shares(block), shares(np.arange(block.shape[1], dtype=np.int32))
+        def read() -> Iterator[tuple[tuple[np.ndarray, np.ndarray], ...]]:
+            for block in blocks:
+                mine = [block.rows[:, share(block.rows.shape[1], replica, replicas, halo)] for replica in local]
+                yield tuple((self._images[rows], self.labels[rows].astype(np.int64)) for rows in mine)
+
+        shape = (None, None, *self._images.shape[1:])
+        signature = (tf.TensorSpec(shape, tf.uint8), tf.TensorSpec((None, None), tf.int64))
+        ahead = tf.data.Dataset.from_generator(read, output_signature=(signature,) * len(local)).prefetch(2)
+        for block, sources in zip(blocks, ahead, strict=True):
+            yield block, _per_replica(strategy, dict(zip(local, sources, strict=True)).__getitem__)
+
+    def take(self, source: Any, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `Resident.take`."""
+        images, labels = source
+        return _as_floats(images[step]), labels[step]
+
+
+Data = Resident | Streamed
+
+
+def place(
+    images: np.ndarray,
+    labels: np.ndarray,
+    strategy: tf.distribute.Strategy,
+    feeding: Literal["auto", "resident", "streamed"] = "auto",
+) -> Data:
+    """The data set resident on the devices or streamed from disk; `auto` decides by its size (`RESIDENT_BYTES`)."""
+    resident = images.nbytes <= RESIDENT_BYTES if feeding == "auto" else feeding == "resident"
+    return Resident(images, labels, strategy) if resident else Streamed(images, labels)
+
+
+def _as_floats(images: tf.Tensor) -> tf.Tensor:
+    return tf.cast(images, keras.config.floatx()) / 255
+
+
+def _per_replica(strategy: tf.distribute.Strategy, value: Callable[[int], Any]) -> Any:
+    """`value` of each replica of this process, by its number among the replicas of all processes, on its device."""
+    devices = strategy.extended.worker_devices
+
+    def placed(context: Any) -> Any:
+        replica = context.replica_id_in_sync_group
+        with tf.device(devices[replica % len(devices)]):
+            return value(replica)
+
+    return strategy.experimental_distribute_values_from_function(placed)

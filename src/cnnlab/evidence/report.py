@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 
@@ -25,9 +26,8 @@ def write_reports(params: Params) -> None:
     _draw_curves(params)
     write_text(REPORTS / "results.md", results_table(params, metrics))
     write_text(REPORTS / "lesson.md", lesson_report(params, networks, metrics, tables))
-    tracker = track.Run.start(
-        "reports", f"reports, budget {params.budget}", {"budget": params.budget}, {}, "The reports of one pipeline run."
-    )
+    name, budget = f"reports, budget {params.budget}", {"budget": params.budget}
+    tracker = track.Run.start(uuid4().hex, "reports", name, budget, {}, "The reports of one pipeline run.")
     for path in (REPORTS / "lesson.md", REPORTS / "results.md"):
         tracker.log_file(path)
     for path in sorted(LESSON.glob("*.png")):

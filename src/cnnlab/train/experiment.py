@@ -2,8 +2,9 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,101 +14,214 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from cnnlab import track
-from cnnlab.data.batches import Resident
+from cnnlab import params, track
+from cnnlab.data.batches import place
 from cnnlab.data.catalog import Split, lookup
 from cnnlab.data.store import Processed, open_processed
+from cnnlab.errors import UserError
 from cnnlab.files import CHECKPOINTS, MODELS, write_text
 from cnnlab.nets.build import build
-from cnnlab.params import Run
 from cnnlab.train import recipe, state
+from cnnlab.train.callbacks import EarlyStopping, Logger, Saver
 from cnnlab.train.evaluate import score
-from cnnlab.train.loop import History, Loop, fit
+from cnnlab.train.history import History
+from cnnlab.train.loop import Interrupted, Loop, fit
+from cnnlab.train.strategy import broadcast, is_chief, sum_over_workers, workers
 from cnnlab.train.strategy import strategy as make_strategy
 
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras's dtype policies
+LOST_WORKER = (  # what TensorFlow raises on the workers that are left
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+)
 
-def train_variant(runs: Sequence[Run]) -> None:
+
+def train_variant(runs: Sequence[params.Run], devices: params.Strategy, knobs: params.Train) -> None:
     """Train the seeds of one variant and write `models/<set>/<variant>/`, whole or not at all.
 
     The first seed's files lie in the folder itself, further seeds' in `seed-<n>/`: model.keras, history.csv (a row an
     epoch), curve.csv (a row a compiled call), metrics.json, predictions.npz (logits and labels of validation and test
-    images) and run.json (MLflow's run id, the recipe). A killed training continues from its last epoch; a finished seed
-    is not trained again.
+    images) and run.json (MLflow's run id, the recipe). A killed training continues from its last checkpoint; a finished
+    seed is not trained again. Every worker of a cluster calls it; the chief alone writes.
     """
     first = runs[0]
-    strategy = make_strategy(first.replicas)
-    checkpoints = CHECKPOINTS / first.data / first.variant
-    with _whole_folder(MODELS / first.data / first.variant, checkpoints / "finished") as folder:
+    strategy = make_strategy(devices)
+    checkpoints, folder = CHECKPOINTS / first.data / first.variant, MODELS / first.data / first.variant
+    chief = is_chief(strategy)
+    with _whole_folder(folder, checkpoints / "finished") if chief else nullcontext(folder) as partial:
         for run in runs:
-            seed_folder = folder if run is first else folder / f"seed-{run.seed}"
-            seed_folder.mkdir(exist_ok=True)
-            Experiment(run, strategy, checkpoints / f"seed-{run.seed}.npz").execute(seed_folder)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+            target = partial if run is first else partial / f"seed-{run.seed}"
+            Experiment(run, strategy, knobs, checkpoints / f"seed-{run.seed}.npz").execute(target)
+    if chief:
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 @dataclass(frozen=True)
 class Experiment:
     """One run with the strategy it trains under and the checkpoint it continues from."""
 
-    run: Run
+    run: params.Run
     strategy: tf.distribute.Strategy
+    knobs: params.Train
     checkpoint: Path
 
     def execute(self, folder: Path) -> None:
-        """Train, score the test set once, and write the run's files into `folder` and to MLflow."""
+        """Train, score the test set once, and write the run's files into `folder` and to MLflow.
+
+        Raises UserError where memory does not suffice, the training diverges, or another worker is lost.
+        """
+        try:
+            self._execute(folder)
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            raise UserError(
+                f"Out of memory: {self._title()}. Expected a network, batches and data that fit the device. Received: "
+                f"{_reason(error)}. Lower batch_size, filters or dense_units, or set train.feeding to streamed."
+            ) from error
+        except LOST_WORKER as error:
+            if workers(self.strategy) == 1:
+                raise
+            raise UserError(
+                f"A worker was lost: {self._title()}. Expected {workers(self.strategy)} of them. Received: "
+                f"{_reason(error)}. Start all again: the training continues from its checkpoint."
+            ) from error
+
+    def _execute(self, folder: Path) -> None:
         data = open_processed(self.run.data)
         train, validation = data.split(self.run.validation, self.run.train_images)
+        loop = self._loop(data, len(train))
+        saved = self._restored(self.checkpoint, loop.model, data)
+        standing = saved or state.State()
+        keep_best = self.run.early_stopping is not None
+        saver = Saver(
+            self.checkpoint, standing, self._fingerprint(data), self.knobs.checkpoint_minutes, keep_best=keep_best
+        )
+        with self._tracked(standing, saver, loop.model, data) as tracker:
+            callbacks = [EarlyStopping(standing.history, self.run.early_stopping)]
+            if tracker:
+                callbacks += [saver, Logger(tracker, standing.history)]
+            self._train(loop, train, validation, standing.history, callbacks, saver)
+            if keep_best:
+                self._restored(saver.best, loop.model, data)
+            with loop.averaged():
+                logits = self._logits(loop, data, validation)
+                if tracker:
+                    self._write(folder, loop.model, data, validation, logits, standing.history, tracker)
+        sum_over_workers(self.strategy, np.zeros(1))  # nobody leaves before the chief has written
+
+    def _loop(self, data: Processed, images: int) -> Loop:
+        keras.config.set_dtype_policy(PRECISIONS[self.run.precision])
         keras.utils.set_random_seed(self.run.seed)
         with self.strategy.scope():
             model = build(self.run.network, lookup(self.run.data))
-            recipe.prepare(model, self.run.optimizer)
-            loop = Loop(
+            recipe.prepare(model, self.run, steps=-(-images // self.run.batch_size) * self.run.epochs)
+            return Loop(
                 model,
-                Resident(data.train_images, data.train_labels),
+                place(data.train_images, data.train_labels, self.strategy, self.knobs.feeding),
                 self.strategy,
                 batch_size=self.run.batch_size,
-                augment=self.run.augment,
                 seed=self.run.seed,
+                augment=self.run.augment,
+                views=self.run.views,
             )
-        tracker, history = self._start(model, data)
-        saver = _EpochEnd(self.checkpoint, tracker, history, self._fingerprint(data))
+
+    def _restored(self, path: Path, model: keras.Model, data: Processed) -> state.State | None:
+        """What the chief finds at `path`, loaded on every worker; None where there is nothing for this recipe."""
+        content = state.read(path, self._fingerprint(data)) if is_chief(self.strategy) else b""
+        content = broadcast(self.strategy, content)
+        return state.restore(content, model, path) if content else None
+
+    @contextmanager
+    def _tracked(
+        self, standing: state.State, saver: Saver, model: keras.Model, data: Processed
+    ) -> Iterator[track.Run | None]:
+        """The MLflow run, new or continued, closed at the end; None for every worker but the chief."""
+        if not is_chief(self.strategy):
+            yield None
+            return
+        saver.set_model(model)
+        if standing.run_id is None:
+            saver.save()  # the key first, so that a training killed from here on finds the run it began
+        else:
+            print(f"{self._title()}  continues after {_where(standing.history)}")
+        tracker = self._started(standing, model, data)
+        standing.run_id = tracker.id
         try:
-            fit(loop, train, validation, self.run.epochs, history=history, callbacks=[saver], title=self._title())
-            self._write(folder, loop, data, validation, history, tracker)
+            yield tracker
         except BaseException as error:
             tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
         tracker.finish()
 
-    def _start(self, model: keras.Model, data: Processed) -> tuple[track.Run, History]:
-        """The MLflow run and history to continue, or new ones."""
-        saved = state.restore(self.checkpoint, model, self._fingerprint(data))
-        tracker = track.Run.resume(saved.run_id) if saved else None
-        if saved:
-            print(f"{self._title()}  continues after epoch {len(saved.history.epochs)}")
-        if tracker is None:
-            tracker = track.Run.start(
-                self.run.data,
-                self._title(),
-                {**self.run.model_dump(), "parameters": model.count_params()},
-                {"variant": self.run.variant, "seed": str(self.run.seed), "devices": self._devices()},
-                f"Network {self.run.network.name} on {self.run.data}, trained by variant {self.run.variant}.",
-            )
-            origin = lookup(self.run.data).downloads[0].url
-            contexts: dict[Split, str] = {"train": "training", "test": "testing"}
-            for split, context in contexts.items():
-                tracker.log_data(f"{self.run.data} {split}", data.card["digests"][split], origin, context)
-        return tracker, saved.history if saved else History()
+    def _started(self, standing: state.State, model: keras.Model, data: Processed) -> track.Run:
+        devices = ", ".join(sorted(self.strategy.extended.worker_devices))
+        tracker = track.Run.start(
+            standing.key,
+            self.run.data,
+            self._title(),
+            {**self.run.model_dump(), "parameters": model.count_params()},
+            {
+                "variant": self.run.variant,
+                "seed": str(self.run.seed),
+                "devices": devices,
+                "workers": str(workers(self.strategy)),
+            },
+            f"Network {self.run.network.name} on {self.run.data}, trained by variant {self.run.variant}.",
+            known_id=standing.run_id,
+        )
+        origin = lookup(self.run.data).downloads[0].url
+        contexts: dict[Split, str] = {"train": "training", "test": "testing"}
+        for split, context in contexts.items():
+            tracker.log_data(f"{self.run.data} {split}", data.card["digests"][split], origin, context)
+        return tracker
 
-    def _write(
-        self, folder: Path, loop: Loop, data: Processed, validation: np.ndarray, history: History, tracker: track.Run
+    def _train(
+        self,
+        loop: Loop,
+        train: np.ndarray,
+        validation: np.ndarray,
+        history: History,
+        callbacks: list[keras.callbacks.Callback],
+        saver: Saver,
     ) -> None:
-        with self.strategy.scope():
-            test = Resident(data.test_images, data.test_labels)
-        logits = {
+        try:
+            with _signals_interrupt(loop):
+                fit(
+                    loop,
+                    train,
+                    validation,
+                    self.run.epochs,
+                    history=history,
+                    callbacks=callbacks,
+                    title=self._title(),
+                )
+        except Interrupted as error:
+            if is_chief(self.strategy):
+                saver.save()
+            where = f"interrupted: {self._title()} was saved after {_where(history)}; the same command continues it"
+            raise Interrupted(where) from error
+
+    def _logits(self, loop: Loop, data: Processed, validation: np.ndarray) -> dict[str, np.ndarray]:
+        test = place(data.test_images, data.test_labels, self.strategy, self.knobs.feeding)
+        return {
             "validation": loop.logits(loop.data, validation),
             "test": loop.logits(test, np.arange(len(data.test_labels))),
         }
+
+    def _write(
+        self,
+        folder: Path,
+        model: keras.Model,
+        data: Processed,
+        validation: np.ndarray,
+        logits: dict[str, np.ndarray],
+        history: History,
+        tracker: track.Run,
+    ) -> None:
+        folder.mkdir(exist_ok=True)
         labels = {"validation": data.train_labels[validation], "test": np.asarray(data.test_labels)}
         metrics = {
             **{f"{part}_{k}": v for part in logits for k, v in score(logits[part], labels[part]).items()},
@@ -115,9 +229,9 @@ class Experiment:
             "epochs": len(history.epochs),
             "train_seconds": sum(row["seconds"] for row in history.epochs),
             "images_per_s": float(np.median([row["images_per_s"] for row in history.epochs])),
-            "parameters": loop.model.count_params(),
+            "parameters": model.count_params(),
         }
-        loop.model.save(folder / "model.keras")
+        _without_optimizer(model).save(folder / "model.keras")
         pd.DataFrame(history.epochs).to_csv(folder / "history.csv", index=False)
         pd.DataFrame(history.curve).to_csv(folder / "curve.csv", index=False)
         arrays: dict[str, Any] = {f"{part}_logits": logits[part] for part in logits}
@@ -127,50 +241,55 @@ class Experiment:
         record = {"run_id": tracker.id, **self.run.model_dump()}
         write_text(folder / "run.json", json.dumps(record, indent=2) + "\n")
         final = {k: v for k, v in metrics.items() if k.startswith(("test_", "validation_"))}
-        tracker.log_metrics([(len(history.epochs), final)])
-        tracker.log_model(loop.model, loop.data.take(validation[:2])[0].numpy())
+        tracker.log_metrics([(len(history.epochs), final)], time_ms=int(history.epochs[-1]["time"]))
+        example = data.train_images[validation[:2]].astype(np.float32) / 255
+        tracker.log_model(folder / "model.keras", example)
         print(f"{self._title()}  test accuracy {metrics['test_accuracy']:.4f}", flush=True)
 
     def _title(self) -> str:
         return f"{self.run.variant} seed {self.run.seed}"
 
-    def _devices(self) -> str:
-        return ", ".join(sorted(self.strategy.extended.worker_devices))
-
     def _fingerprint(self, data: Processed) -> str:
         return track.digest({"run": self.run.model_dump(), "data": data.card["digests"]})
 
 
-class _EpochEnd(keras.callbacks.Callback):
-    """After each epoch: save the checkpoint, then log to MLflow what it lacks, in one request.
+def _where(history: History) -> str:
+    step = f" and {history.progress.step} steps" if history.progress.step else ""
+    return f"{len(history.epochs)} epochs{step}"
 
-    What a kill between the two left out is logged when the training is continued, before its next epoch.
-    """
 
-    def __init__(self, checkpoint: Path, tracker: track.Run, history: History, fingerprint: str) -> None:
-        super().__init__()
-        self._checkpoint = checkpoint
-        self._tracker = tracker
-        self._history = history
-        self._fingerprint = fingerprint
-        self._logged = max(tracker.steps("loss"), default=0)
+def _without_optimizer(model: keras.Model) -> keras.Model:
+    """The network alone, as users load it: the optimizer's state triples the file and may need cnnlab to be read."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._log()
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        state.save(self._checkpoint, self.model, state.State(self._history, self._tracker.id), self._fingerprint)
-        self._log()
+def _reason(error: BaseException) -> str:
+    """The line of an error that says what happened; TensorFlow puts where the graph was built before it."""
+    text = getattr(error, "message", None) or str(error) or type(error).__name__
+    return str(text).rpartition("<stack traces unavailable>")[2].strip().splitlines()[0].rstrip(".")
 
-    def _log(self) -> None:
-        rows = [row for row in self._history.epochs if row["epoch"] > self._logged]
-        points = [point for point in self._history.curve if point["epoch"] > self._logged]
-        if rows:
-            self._tracker.log_metrics(
-                [(int(row["epoch"]), {k: v for k, v in row.items() if k != "epoch"}) for row in rows]
-                + [(int(p["images"]), {"curve_loss": p["loss"], "curve_accuracy": p["accuracy"]}) for p in points]
-            )
-        self._logged = len(self._history.epochs)
+
+@contextmanager
+def _signals_interrupt(loop: Loop) -> Iterator[None]:
+    """SIGTERM and Ctrl-C stop the loop after its present call; a second one ends the process at once."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    earlier = {number: signal.getsignal(number) for number in signals}
+
+    def interrupt(number: int, _: object) -> None:
+        loop.interrupt = True
+        for each in signals:
+            signal.signal(each, earlier[each])
+        print("stopping after the present steps; once more stops at once", flush=True)
+
+    for number in signals:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, earlier[number])
 
 
 @contextmanager

@@ -5,8 +5,9 @@ Keras's own `fit` is not used: the same network trains slower in it, and it fail
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -15,124 +16,166 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from cnnlab.data import augment as augmentation
-from cnnlab.data import batches
-from cnnlab.params import Augment
+from cnnlab.data.batches import Block, Data, blocks, distribute, epoch_blocks
+from cnnlab.errors import UserError
+from cnnlab.params import Augment, Views
 from cnnlab.train.evaluate import score
+from cnnlab.train.history import History, Progress, Sums
+from cnnlab.train.strategy import is_chief, sum_over_workers, uses_xla
 
-STEPS_PER_CALL = 32  # a call of a few ms a step: long enough to hide its start, short enough for a live progress bar
 EVALUATION_BATCH = 1000
 
 
+class Interrupted(KeyboardInterrupt):
+    """The training stopped between two compiled calls because `Loop.interrupt` was set on one of its workers."""
+
+
 @dataclass(frozen=True)
-class _Sums:
-    """Images trained on, the sum of their losses and the count of right answers."""
+class Call:
+    """What one compiled call did: for each of its steps the sum of the losses and the count of right answers."""
 
-    images: int = 0
-    loss: float = 0.0
-    hits: int = 0
+    batch: int
+    losses: np.ndarray
+    hits: np.ndarray
+    interrupted: bool
 
-    def __add__(self, other: "_Sums") -> "_Sums":
-        return _Sums(self.images + other.images, self.loss + other.loss, self.hits + other.hits)
-
-    def means(self) -> dict[str, float]:
-        return {"loss": self.loss / self.images, "accuracy": self.hits / self.images}
-
-
-@dataclass
-class History:
-    """What a training has shown: a row an epoch, and a finer curve with a point a compiled call.
-
-    Epoch rows: epoch (from 1), loss, accuracy (both running, in training mode), val_loss, val_accuracy, learning_rate,
-    seconds and images_per_s of training without validation. Curve points: epoch, images seen, loss, accuracy.
-    """
-
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    curve: list[dict[str, float]] = field(default_factory=list)
+    def sums(self) -> Sums:
+        """Over all steps."""
+        return Sums(len(self.losses) * self.batch, float(self.losses.sum()), int(self.hits.sum()))
 
 
 class Loop:
     """A compiled model with its data on the devices of a strategy.
 
-    Build it inside the strategy's scope, after `recipe.prepare`.
+    Build it inside the strategy's scope, after `recipe.prepare`. Set `interrupt` to stop `fit` after its present call.
     """
 
     def __init__(
         self,
         model: keras.Model,
-        data: batches.Resident,
+        data: Data,
         strategy: tf.distribute.Strategy,
         *,
         batch_size: int,
-        augment: Augment,
         seed: int,
+        augment: Augment = Augment(),  # noqa: B008  # frozen
+        views: Views = Views(),  # noqa: B008  # frozen
     ) -> None:
         self.model = model
         self.data = data
         self.strategy = strategy
         self.batch_size = batch_size
         self.seed = seed
+        self.interrupt = False
         self._augment = augment
+        self._views = views
+        self._halo = int(augmentation.mixes(augment))  # an image is mixed with the one before it in the global batch
+        self._classes = model.output_shape[-1]
+        self._generators = [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
         self._train_call = tf.function(self._train_steps)
-        self._logits_call = tf.function(self._replica_logits_everywhere)
+        self._logits_call = tf.function(self._everywhere)
+        xla = uses_xla(strategy)
+        self._differentiate = tf.function(self._gradients, jit_compile=True) if xla else self._gradients
 
-    def train(self, block: np.ndarray, epoch: int, first_step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Train on a (steps, batch) block of rows in one compiled call.
+    def feed(self, index: np.ndarray, epoch: int, first_step: int = 0) -> Iterator[tuple[Block, Any]]:
+        """The blocks of one epoch over the rows `index`, from `first_step` on, each with what `train` needs of it."""
+        steps = self.data.steps_per_call(self.batch_size)
+        blocks = epoch_blocks(index, self.batch_size, steps, self.seed, epoch)
+        return self.data.feed([block for block in blocks if block.first_step >= first_step], self.strategy, self._halo)
 
-        Returns for each step the sum of the loss over its images, float64, and the count of right answers.
-        Augmentation is a function of (seed, epoch, step), steps counted from the epoch's `first_step`.
-        """
-        key = np.random.SeedSequence([self.seed, epoch]).generate_state(1)[0]
-        rows, positions = batches.distribute(block, self.strategy)
-        steps, batch = block.shape
-        losses, hits = self._train_call(
-            rows, positions, tf.constant(key, tf.int64), *map(tf.constant, (first_step, steps, batch))
+    def train(self, block: Block, source: Any, epoch: int) -> Call:
+        """Train on a block that `feed` gave in one compiled call; augmentation is a function of (seed, epoch, step)."""
+        steps = range(block.first_step, block.end)
+        rows = zip(steps, block.rows, strict=True)
+        draws = np.stack([augmentation.draw(self._augment, self.seed, epoch, step, row) for step, row in rows])
+        mixing = np.stack([augmentation.draw_mixing(self._augment, self.seed, epoch, step) for step in steps])
+        done = self._train_call(
+            source,
+            distribute([draws], self.strategy, self._halo),
+            tf.constant(mixing),
+            *map(tf.constant, block.rows.shape),
         )
-        return losses.numpy().astype(np.float64), hits.numpy()
+        record = np.append(done.numpy().astype(np.float64), float(self.interrupt))
+        *sums, interrupted = sum_over_workers(self.strategy, record)
+        losses, hits = np.reshape(sums, (2, -1))
+        return Call(block.rows.shape[1], losses, hits, bool(interrupted))
 
-    def logits(self, data: batches.Resident, index: np.ndarray) -> np.ndarray:
-        """The model's answers in inference mode for the images of `data` at `index`: (n, classes)."""
-        answers = []
-        for block in batches.calls(index.astype(np.int32), EVALUATION_BATCH, 1):
-            rows, _ = batches.distribute(block, self.strategy)
-            shares = self.strategy.experimental_local_results(self._logits_call(data, rows))
-            answers.append(np.concatenate([share.numpy() for share in shares]))
-        return np.concatenate(answers)
+    def logits(self, data: Data, index: np.ndarray) -> np.ndarray:
+        """The model's answers in inference mode, the mean over its views, for `data` at `index`: (n, classes)."""
+        feed = data.feed(blocks(index, EVALUATION_BATCH), self.strategy)
+        return np.concatenate([self._logits_call(data, source).numpy() for _, source in feed])
 
-    def _train_steps(
-        self,
-        rows: tf.Tensor,
-        positions: tf.Tensor,
-        key: tf.Tensor,
-        first: tf.Tensor,
-        steps: tf.Tensor,
-        batch: tf.Tensor,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        losses = tf.TensorArray(keras.config.floatx(), steps)
-        hits = tf.TensorArray(tf.int32, steps)
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the running average of the weights in their place, where the optimizer keeps one.
+
+        Keras's SwapEMAWeights swaps by adding and subtracting, which rounds the weights at every validation.
+        """
+        optimizer = self.model.optimizer
+        pairs = (
+            list(zip(self.model.trainable_variables, optimizer._model_variables_moving_average, strict=True))
+            if optimizer.use_ema
+            else []
+        )
+        own = [variable.numpy() for variable, _ in pairs]
+        for variable, average in pairs:
+            variable.assign(average)
+        try:
+            yield
+        finally:
+            for (variable, _), value in zip(pairs, own, strict=True):
+                variable.assign(value)
+
+    def _train_steps(self, source: Any, draws: Any, mixing: tf.Tensor, steps: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+        """Sums of the losses, then counts of right answers, each (steps,), over this process's replicas."""
+        variables = self.model.trainable_variables
+        losses, hits = (tf.TensorArray(keras.config.floatx(), steps) for _ in range(2))
         for i in tf.range(steps):
-            loss, hit = self.strategy.run(self._replica_step, (rows, positions, key, i, first + i, batch))
-            losses = losses.write(i, self.strategy.reduce("SUM", loss, axis=None))
-            hits = hits.write(i, self.strategy.reduce("SUM", hit, axis=None))
-        return losses.stack(), hits.stack()
+            gradients, loss, hit = self.strategy.run(self._replica_step, (source, draws, mixing, i, batch))
+            # Summed first and applied once, so that clipping and averages of weights see the whole gradient.
+            pairs = [(gradient, v.value) for gradient, v in zip(gradients, variables, strict=True)]
+            self.model.optimizer.apply(self.strategy.extended.batch_reduce_to("SUM", pairs), variables)
+            losses = losses.write(i, tf.add_n(self.strategy.experimental_local_results(loss)))
+            hits = hits.write(i, tf.add_n(self.strategy.experimental_local_results(hit)))
+        return tf.concat([losses.stack(), hits.stack()], 0)
 
     def _replica_step(
-        self, rows: tf.Tensor, positions: tf.Tensor, key: tf.Tensor, i: tf.Tensor, step: tf.Tensor, batch: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        images, labels = self.data.take(rows[i])
-        draws = tf.gather(augmentation.draw(key, step, batch), positions)
-        images = augmentation.augment(images, draws, self._augment)
-        variables = self.model.trainable_variables
-        with tf.GradientTape() as tape:
-            logits = self.model(images, training=True)
-            losses = self.model.loss(labels, logits)
-            # Divided by the whole batch: the optimizer sums gradients over replicas, whose shares may differ in size.
-            loss = tf.reduce_sum(losses) / tf.cast(batch, losses.dtype)
-        self.model.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        right = tf.argmax(logits, axis=-1, output_type=labels.dtype) == labels
-        return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, tf.int32))
+        self, source: Any, draws: tuple[tf.Tensor], mixing: tf.Tensor, i: tf.Tensor, batch: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        images, labels = self.data.take(source, i)
+        images = augmentation.augment(images, draws[0][i], self._augment)
+        targets = tf.one_hot(labels, self._classes, dtype=images.dtype)
+        if self._halo:
+            images, targets = augmentation.mix(images, targets, mixing[i])
+        self._reseed()
+        gradients, losses, logits = self._differentiate(images, targets, tf.cast(batch, images.dtype))
+        right = tf.argmax(logits, axis=-1) == tf.argmax(targets, axis=-1)
+        return gradients, tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, losses.dtype))
 
-    def _replica_logits_everywhere(self, data: batches.Resident, rows: tf.Tensor) -> tf.Tensor:
-        return self.strategy.run(lambda index: self.model(data.take(index[0])[0], training=False), (rows,))
+    def _reseed(self) -> None:
+        """Make dropout a function of (seed, step, replica); Keras's generators draw the same masks on every replica."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for state in self._generators:  # Keras's pairs of a layer's seed and a counter
+            count = tf.cast(self.model.optimizer.iterations, state.dtype) * self.strategy.num_replicas_in_sync
+            state.assign(tf.stack([state[0], count + tf.cast(replica, state.dtype)]))
+
+    def _gradients(
+        self, images: tf.Tensor, targets: tf.Tensor, batch: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            logits = tf.cast(self.model(images, training=True), targets.dtype)
+            losses = self.model.loss(targets, logits)
+            # Divided by the whole batch: gradients are summed over replicas, whose shares may differ in size.
+            loss = tf.reduce_sum(losses) / batch
+        return tape.gradient(loss, self.model.trainable_variables), losses, logits
+
+    def _everywhere(self, data: Data, source: Any) -> tf.Tensor:
+        return self.strategy.gather(self.strategy.run(self._replica_logits, (data, source)), axis=0)
+
+    def _replica_logits(self, data: Data, source: Any) -> tf.Tensor:
+        images, _ = data.take(source, 0)
+        views = augmentation.views(images, self._views)
+        return tf.add_n([tf.cast(self.model(view, training=False), images.dtype) for view in views]) / len(views)
 
 
 def fit(
@@ -145,63 +188,93 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     title: str = "training",
 ) -> History:
-    """Train until `epochs` are done or a callback sets `model.stop_training`; continue after those in `history`.
+    """Train until `epochs` are done or a callback sets `model.stop_training`; continue where `history` ends.
 
     `train` and `validation` are rows of the loop's data. Keras callbacks get Keras's calls and logs; as with Keras's
-    `steps_per_execution`, batch hooks are called once a compiled call. Prints a line an epoch, and a bar on a terminal.
+    `steps_per_execution`, batch hooks are called once a compiled call. The chief prints a line an epoch, and a bar on a
+    terminal. Raises Interrupted after `loop.interrupt`, and UserError for a loss that is not finite.
     """
     history = history or History()
     hooks = keras.callbacks.CallbackList(list(callbacks), model=loop.model)
-    labels = loop.data.labels(validation)
     loop.model.stop_training = False
     logs: dict[str, float] = {}
     hooks.on_train_begin()
     for epoch in range(len(history.epochs), epochs):
+        if loop.model.stop_training:
+            break
         hooks.on_epoch_begin(epoch)
         row = {"epoch": epoch + 1, **_train_one(loop, train, history, hooks, f"{title} {epoch + 1}/{epochs}")}
         hooks.on_test_begin()
-        checked = score(loop.logits(loop.data, validation), labels)
+        with loop.averaged():
+            checked = score(loop.logits(loop.data, validation), loop.data.labels[validation])
         hooks.on_test_end(checked)
-        row |= {f"val_{name}": value for name, value in checked.items()}
+        _refuse_divergence(loop, np.array([checked["loss"]]), "validation loss", epoch, history.progress.step)
+        row |= {f"val_{name}": value for name, value in checked.items()} | {"time": time.time_ns() // 10**6}
         history.epochs.append(row)
-        _print_epoch(row, epochs, title)
+        history.progress = Progress()
+        if is_chief(loop.strategy):
+            _print_epoch(row, epochs, title)
         logs = {k: row[k] for k in ("loss", "accuracy", "val_loss", "val_accuracy")}
         hooks.on_epoch_end(epoch, logs)
-        if loop.model.stop_training:
-            break
     hooks.on_train_end(logs)
     return history
 
 
 def _train_one(loop: Loop, train: np.ndarray, history: History, hooks: Any, title: str) -> dict[str, float]:
-    """One epoch with its progress bar, batch hooks and curve; returns its loss, accuracy, rate and speed."""
-    epoch, step, total, point = len(history.epochs), 0, _Sums(), _Sums()
-    start = time.perf_counter()
-    with tqdm(total=len(train), desc=title, unit=" images", unit_scale=True, leave=False, disable=None) as bar:
-        for block in batches.calls(batches.epoch_order(train, loop.seed, epoch), loop.batch_size, STEPS_PER_CALL):
-            hooks.on_train_batch_begin(step)
-            losses, hits = loop.train(block, epoch, step)
-            call = _Sums(block.size, float(losses.sum()), int(hits.sum()))
-            step, total, point = step + len(block), total + call, point + call
-            bar.update(block.size)
-            hooks.on_train_batch_end(step - 1, call.means())
-            # A point stands for as many images as a full call, so that an epoch's short last call is no outlier.
-            if (
-                point.images >= STEPS_PER_CALL * loop.batch_size
-                or total.images == len(train)
-                or loop.model.stop_training
-            ):
-                history.curve.append({"epoch": epoch + 1, "images": epoch * len(train) + total.images, **point.means()})
-                point = _Sums()
+    """One epoch, or what is left of it, with progress bar, batch hooks and curve; returns loss, accuracy, speed."""
+    epoch, progress = len(history.epochs), history.progress
+    start = time.perf_counter() - progress.seconds
+    silent = None if is_chief(loop.strategy) else True  # None: only on a terminal
+    with tqdm(total=len(train), desc=title, unit=" images", unit_scale=True, leave=False, disable=silent) as bar:
+        bar.update(progress.total.images)
+        for block, source in loop.feed(train, epoch, progress.step):
+            hooks.on_train_batch_begin(block.first_step)
+            call = loop.train(block, source, epoch)
+            _refuse_divergence(loop, call.losses, "loss", epoch, block.first_step)
+            _advance(history, call, block, len(train), loop)
+            progress.seconds = time.perf_counter() - start
+            bar.update(block.rows.size)
+            hooks.on_train_batch_end(block.end - 1, call.sums().means())
+            if call.interrupted:
+                raise Interrupted
             if loop.model.stop_training:
                 break
-    seconds = time.perf_counter() - start
     return {
-        **total.means(),
+        **progress.total.means(),
         "learning_rate": float(loop.model.optimizer.learning_rate.numpy()),
-        "seconds": seconds,
-        "images_per_s": total.images / seconds,
+        "seconds": progress.seconds,
+        "images_per_s": progress.total.images / progress.seconds,
     }
+
+
+def _advance(history: History, call: Call, block: Block, images: int, loop: Loop) -> None:
+    """Add a call to the epoch's progress, and a point to the curve where enough images came together."""
+    progress, epoch = history.progress, len(history.epochs)
+    progress.step, progress.total, progress.point = (
+        block.end,
+        progress.total + call.sums(),
+        progress.point + call.sums(),
+    )
+    # A point stands for as many images as a full call, so that an epoch's short last call is no outlier.
+    full = loop.data.steps_per_call(loop.batch_size) * loop.batch_size
+    if progress.point.images >= full or progress.total.images == images:
+        seen = epoch * images + progress.total.images
+        history.curve.append({"epoch": epoch + 1, "images": seen, **progress.point.means()})
+        progress.point = Sums()
+
+
+def _refuse_divergence(loop: Loop, losses: np.ndarray, name: str, epoch: int, first_step: int) -> None:
+    """Raise UserError where one of the `losses`, those of the steps up to the optimizer's last one, is not finite."""
+    if np.isfinite(losses).all():
+        return
+    bad = int(np.argmin(np.isfinite(losses)))
+    optimizer = loop.model.optimizer
+    optimizer.iterations.assign_sub(len(losses) - bad)
+    raise UserError(
+        f"The training diverged: {name} {losses[bad]} at step {first_step + bad} of epoch {epoch + 1}, learning rate "
+        f"{optimizer.learning_rate.numpy():.4g}. Expected a finite one. Lower optimizer.learning_rate, or set "
+        "optimizer.clip_norm or optimizer.schedule.warm_up. The last good checkpoint was kept."
+    )
 
 
 def _print_epoch(row: dict[str, float], epochs: int, title: str) -> None:

@@ -1,30 +1,100 @@
-"""From a recipe in params.yaml to Keras's optimizer and loss."""
+"""From a recipe in params.yaml to Keras's learning rates, optimizer and loss."""
+
+from typing import Any
 
 import keras
+from keras.optimizers import schedules
 
-from cnnlab.params import Optimizer
+from cnnlab.params import Optimizer, Recipe, Schedule
+from cnnlab.train.muon import Muon
 
-OPTIMIZERS: dict[str, type[keras.optimizers.Optimizer]] = {
-    "sgd": keras.optimizers.SGD,
-    "adam": keras.optimizers.Adam,
-    "rmsprop": keras.optimizers.RMSprop,
-}
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1 / 25e4  # shares of the peak: PyTorch's div_factor 25, final_div_factor 1e4
 
 
-def optimizer(knobs: Optimizer) -> keras.optimizers.Optimizer:
-    """Keras's optimizer; with `decay` the learning rate is rate / (1 + decay · step), as the `decay` argument of the
-    handout's Keras 2 did (cell In [6])."""
-    rate: float | keras.optimizers.schedules.LearningRateSchedule = knobs.learning_rate
-    if knobs.decay:
-        rate = keras.optimizers.schedules.InverseTimeDecay(knobs.learning_rate, decay_steps=1, decay_rate=knobs.decay)
-    return OPTIMIZERS[knobs.name](rate)
+def schedule(knobs: Schedule, peak: float, steps: int) -> float | schedules.LearningRateSchedule:
+    """The learning rate of each of the `steps` steps of a training, counted from 0.
 
+    Of a warm-up of n = round(warm_up · steps) steps, step s has the rate peak · (s + 1) / n, so step n - 1 has the
+    peak; without one, step 0 has it. From the step of the peak, t = 0, to the last of the training, t = T:
 
-def prepare(model: keras.Model, knobs: Optimizer) -> None:
-    """Give `model` its optimizer, with all its state, and its loss: cross-entropy of logits, one value an image.
-
-    Call it inside the strategy's scope, so that the optimizer's state lies on every device.
+    - constant: peak; a plain number without warm-up, so that Keras's callbacks may set it
+    - inverse_time: peak / (1 + decay · t), the `decay` argument of the handout's Keras 2 (cell In [6])
+    - cosine: from peak to final · peak along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983)
+    - linear: from peak to final · peak along a line
+    - one_cycle: half a cosine from peak / 25 up to the peak in place of the warm-up, half a cosine down to
+      peak / 250,000 (Smith & Topin 2018, arXiv:1708.07120, in the form of PyTorch's OneCycleLR)
     """
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none")
-    model.compile(optimizer=optimizer(knobs), loss=loss)
-    model.optimizer.build(model.trainable_variables)
+    top = max(round(knobs.warm_up * steps) - 1, 0)
+    rest = max(steps - 1 - top, 1)
+    match knobs.name:
+        case "inverse_time":
+            falling = schedules.InverseTimeDecay(peak, decay_steps=1, decay_rate=knobs.decay)
+        case "cosine":
+            falling = schedules.CosineDecay(peak, rest, alpha=knobs.final)
+        case "linear":
+            falling = schedules.PolynomialDecay(peak, rest, knobs.final * peak)
+        case "one_cycle":
+            falling = schedules.CosineDecay(peak, rest, alpha=ONE_CYCLE_END)
+        case "constant":
+            if not top:
+                return peak
+            falling = schedules.PolynomialDecay(peak, rest, peak)
+    if not top:
+        return falling
+    if knobs.name == "one_cycle":
+        rising = schedules.CosineDecay(ONE_CYCLE_START * peak, top, alpha=1 / ONE_CYCLE_START)
+    else:
+        rising = schedules.PolynomialDecay(peak / (top + 1), top, peak)
+    return _Then(rising, top, falling)
+
+
+class _Then(schedules.LearningRateSchedule):
+    """One schedule for some steps, then another, which counts from its own 0."""
+
+    def __init__(
+        self, first: schedules.LearningRateSchedule, steps: int, second: schedules.LearningRateSchedule
+    ) -> None:
+        self._first, self._steps, self._second = first, steps, second
+
+    def __call__(self, step: Any) -> Any:
+        return keras.ops.where(step < self._steps, self._first(step), self._second(step - self._steps))
+
+
+def optimizer(knobs: Optimizer, steps: int) -> keras.optimizers.Optimizer:
+    """Keras's optimizer for a training of `steps` steps.
+
+    Before its update, each step multiplies the weights by 1 - rate · weight_decay (Loshchilov & Hutter 2019,
+    arXiv:1711.05101) and scales the gradient to norm `clip_norm` where it is longer. With `ema`, the running average
+    of the weights is kept beside them and replaces them only by `finalize_variable_values`.
+    """
+    common = {
+        "learning_rate": schedule(knobs.schedule, knobs.learning_rate, steps),
+        "weight_decay": knobs.weight_decay or None,
+        "global_clipnorm": knobs.clip_norm,
+        "use_ema": knobs.ema > 0,
+        "ema_momentum": knobs.ema,
+    }
+    match knobs.name:
+        case "sgd":
+            return keras.optimizers.SGD(momentum=knobs.momentum, nesterov=knobs.momentum > 0, **common)
+        case "adam":
+            return keras.optimizers.Adam(**common)
+        case "rmsprop":
+            return keras.optimizers.RMSprop(**common)
+        case "muon":
+            return Muon(momentum=knobs.momentum, **common)
+
+
+def prepare(model: keras.Model, recipe: Recipe, steps: int) -> None:
+    """Compile `model` for a training of `steps` steps: the optimizer with all its state, and the loss.
+
+    The loss is the cross-entropy of logits with (n, classes) targets, which mixing pictures makes soft: one value an
+    image. Call it inside the strategy's scope, so that the optimizer's state lies on every device.
+    """
+    loss = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=recipe.label_smoothing, reduction="none"
+    )
+    model.compile(optimizer=optimizer(recipe.optimizer, steps), loss=loss)
+    variables = model.trainable_variables
+    model.optimizer.exclude_from_weight_decay([v for v in variables if len(v.shape) < 2])  # biases and normalisation
+    model.optimizer.build(variables)

@@ -1,0 +1,96 @@
+"""What happens beside the steps of a training: it is saved, logged to MLflow, and ended early."""
+
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from cnnlab import track
+from cnnlab.train import state
+from cnnlab.train.history import History
+
+
+class Saver(keras.callbacks.Callback):
+    """Saves the training after every epoch, and within one every `minutes`.
+
+    With `keep_best`, the epoch of least validation loss is also kept apart, in `best`.
+    """
+
+    def __init__(self, path: Path, standing: state.State, fingerprint: str, minutes: float, keep_best: bool) -> None:
+        super().__init__()
+        self.best = path.with_suffix(".best.npz")
+        self._path = path
+        self._keep_best = keep_best
+        self._standing = standing
+        self._fingerprint = fingerprint
+        self._seconds = 60 * minutes
+        self._saved_at = time.monotonic()
+
+    def save(self) -> None:
+        """Save now."""
+        state.save(self._path, self.model, self._standing, self._fingerprint)
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        if time.monotonic() - self._saved_at >= self._seconds and state.is_finite(self.model):
+            self.save()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if self._keep_best and not _epochs_since_best(self._standing.history):
+            state.save(self.best, self.model, self._standing, self._fingerprint)
+        self.save()
+
+
+class EarlyStopping(keras.callbacks.Callback):
+    """Stops after `patience` epochs without a better validation loss.
+
+    Keras's own counts in memory, so a continued training would start to count anew.
+    """
+
+    def __init__(self, history: History, patience: int | None) -> None:
+        super().__init__()
+        self._history = history
+        self._patience = patience
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._decide()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._decide()
+
+    def _decide(self) -> None:
+        if self._patience and _epochs_since_best(self._history) >= self._patience:
+            self.model.stop_training = True
+
+
+class Logger(keras.callbacks.Callback):
+    """Logs each epoch and its part of the curve to MLflow, in one record.
+
+    A continued training logs its earlier epochs again, of which a kill may have left out the last, and all are missing
+    where the run was deleted; MLflow knows points of the same time, step and value as one.
+    """
+
+    def __init__(self, tracker: track.Run, history: History) -> None:
+        super().__init__()
+        self._tracker = tracker
+        self._history = history
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        for row in self._history.epochs:
+            self._log(row)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._log(self._history.epochs[-1])
+
+    def _log(self, row: dict[str, float]) -> None:
+        values = {k: v for k, v in row.items() if k not in ("epoch", "time")}
+        curve = [point for point in self._history.curve if point["epoch"] == row["epoch"]]
+        points = [(int(p["images"]), {"curve_loss": p["loss"], "curve_accuracy": p["accuracy"]}) for p in curve]
+        self._tracker.log_metrics([(int(row["epoch"]), values), *points], time_ms=int(row["time"]))
+
+
+def _epochs_since_best(history: History) -> int:
+    """Epochs since the one of least validation loss; 0 where there is none yet."""
+    losses = [row["val_loss"] for row in history.epochs]
+    return len(losses) - 1 - int(np.argmin(losses)) if losses else 0
