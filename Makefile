@@ -10,7 +10,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro ui test lint bench lock clean
+.PHONY: help setup repro sync ui test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ repro: $(STAMP)  ## fetch, preprocess, train, evaluate, report: whatever is not 
 	@$(BIN)/python -m cnnlab.params
 	$(BIN)/dvc repro
 
+sync: $(STAMP)  ## send to MLflow what trainings kept while its server was down
+	$(BIN)/python -m cnnlab.track
+
 ui: $(STAMP)  ## open the MLflow UI, on this machine only (PORT=5000)
 	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --default-artifact-root mlruns/artifacts \
 	  --backend-store-uri "$$($(BIN)/python -c 'from cnnlab.track import tracking_uri; print(tracking_uri())')"
@@ -49,8 +52,9 @@ lint: $(STAMP)  ## check style (ruff) and types (mypy)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(STAMP)  ## measure the training loop against the lesson's own script
-	$(BIN)/python benchmarks/lesson_script.py
+bench: $(STAMP)  ## measure the training engine against its bars, in pairs; the table goes to benchmarks/results/
+	$(BIN)/dvc repro --quiet preprocess@cifar10
+	$(BIN)/python benchmarks/bench.py
 
 lock: $(STAMP)  ## renew requirements.txt and requirements-cuda.txt from requirements.in
 	$(COMPILE) --upgrade requirements.in --output-file requirements.txt
