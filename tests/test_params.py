@@ -25,6 +25,10 @@ INF, NAN = float("inf"), float("nan")
 BUDGETS = "'smoke', 'laptop' or 'full'"
 NETWORKS = "lenet5, slides, homework"
 KNOBS = "name, filters, conv_dropout, dense_units, dense_dropout"
+OPTIMIZERS = "'sgd', 'adam', 'rmsprop' or 'muon'"
+SCHEDULES = "'constant', 'inverse_time', 'cosine', 'linear' or 'one_cycle'"
+DEVICES = "all, one, or a list of GPUs as in [GPU:0, GPU:2]"
+FLIPS = "'random' or 'alternating', or null"
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +70,12 @@ def test_the_shipped_file_is_the_recipe_of_the_course() -> None:
     assert [(v.epochs, v.batch_size) for v in (lenet5, slides, lesson)] == [(1, 128), (5, 32), (1, 32)]
     assert lenet5.optimizer == params.Optimizer(name="sgd", learning_rate=0.01)  # Keras's defaults, as in the course
     assert slides.optimizer == params.Optimizer(name="adam", learning_rate=0.001)
-    assert lesson.optimizer == params.Optimizer(name="rmsprop", learning_rate=1e-4, decay=1e-6)
+    assert lesson.optimizer == params.Optimizer(
+        name="rmsprop", learning_rate=1e-4, schedule=params.Schedule(name="inverse_time", decay=1e-6)
+    )
     assert slides.validation == 60_000 * 0.2
-    assert lesson.augment == params.Augment(shift=0.1, flip=True)
-    assert lenet5.augment == slides.augment == params.Augment(shift=0.0, flip=False)
+    assert lesson.augment == params.Augment(shift=0.1, flip="random")
+    assert lenet5.augment == slides.augment == params.Augment()
 
 
 def test_a_variant_states_only_its_differences(file: Path) -> None:
@@ -101,11 +107,18 @@ def test_a_budget_caps_and_never_raises(
     assert len({run.model_copy(update={"seed": 0}).model_dump_json() for run in runs}) == 1
 
 
-def test_a_run_holds_what_decides_its_result(file: Path) -> None:
-    tree = with_value("strategy.replicas", 3)
+@pytest.mark.parametrize("devices", ["all", "one", ["GPU:0"], ["GPU:0", "GPU:12"]])
+def test_devices_are_all_or_one_or_named(file: Path, devices: Any) -> None:
+    assert load(file, with_value("strategy.devices", devices)).strategy.devices == devices
+
+
+def test_a_run_holds_what_decides_its_result_and_no_more(file: Path) -> None:
+    tree = with_value("strategy", {"devices": "one", "replicas": 3})
+    tree["train"] = {"feeding": "streamed", "checkpoint_minutes": 1}
     (lesson,), (slides,) = (params.runs(load(file, tree), name) for name in ("lesson", "slides"))
+    assert [lesson] == params.runs(load(file, SHIPPED), "lesson")
     assert (lesson.validation, slides.validation) == (SHIPPED["preprocess"]["validation"], 12_000)
-    assert (lesson.variant, lesson.data, lesson.batch_size, lesson.replicas) == ("lesson", "cifar10", 32, 3)
+    assert (lesson.variant, lesson.data, lesson.batch_size) == ("lesson", "cifar10", 32)
     assert lesson.network == load(file, tree).variants["lesson"].network
 
 
@@ -129,6 +142,13 @@ def test_an_unknown_variant(file: Path) -> None:
         ("preprocess.validation", True, "Expected: a valid integer. Received: True."),
         ("preprocess.seed", -1, "Expected: greater than or equal to 0. Received: -1."),
         ("strategy.replicas", 0, "Expected: greater than or equal to 1. Received: 0."),
+        ("strategy.devices", "GPU:0", f"Expected {DEVICES}. Received: 'GPU:0'."),
+        ("strategy.devices", ["cpu"], f"Expected {DEVICES}. Received: ['cpu']."),
+        ("strategy.devices", ["GPU:0", 1], f"Expected {DEVICES}. Received: ['GPU:0', 1]."),
+        ("strategy.devices", [], f"Expected {DEVICES}. Received: []."),
+        ("strategy.devices", None, f"Expected {DEVICES}. Received: None."),
+        ("train.feeding", "ram", "Expected: 'auto', 'resident' or 'streamed'. Received: 'ram'."),
+        ("train.checkpoint_minutes", 0, "Expected: greater than 0. Received: 0."),
         ("variants.lesson.data", "cifar11", "Expected one of: mnist, cifar10. Received: 'cifar11'."),
         ("variants.lesson.data", 10, "Expected: a valid string. Received: 10."),
         ("variants.lesson.epochs", 0, "Expected: greater than or equal to 1. Received: 0."),
@@ -140,15 +160,28 @@ def test_an_unknown_variant(file: Path) -> None:
         ("variants.lesson.network.conv_dropout", 1.5, "Expected: less than 1. Received: 1.5."),
         ("variants.lesson.network.dense_dropout", NAN, "Expected: less than 1. Received: nan."),
         ("variants.lesson.network.dense_units", 0, "Expected: greater than or equal to 1. Received: 0."),
-        ("variants.lesson.optimizer.name", "sdg", "Expected: 'sgd', 'adam' or 'rmsprop'. Received: 'sdg'."),
+        ("variants.lesson.optimizer.name", "sdg", f"Expected: {OPTIMIZERS}. Received: 'sdg'."),
         ("variants.lesson.optimizer.learning_rate", NAN, "Expected: a finite number. Received: nan."),
         ("variants.lesson.optimizer.learning_rate", INF, "Expected: a finite number. Received: inf."),
         ("variants.lesson.optimizer.learning_rate", 0, "Expected: greater than 0. Received: 0."),
         ("variants.lesson.optimizer.learning_rate", True, "Expected: a valid number. Received: True."),
-        ("variants.lesson.optimizer.decay", -1e-6, "Expected: greater than or equal to 0. Received: -1e-06."),
+        ("variants.lesson.optimizer.schedule.decay", -1e-6, "Expected: greater than or equal to 0. Received: -1e-06."),
+        ("variants.lesson.optimizer.schedule.name", "cosin", f"Expected: {SCHEDULES}. Received: 'cosin'."),
+        ("variants.lesson.optimizer.schedule.warm_up", 1, "Expected: less than 1. Received: 1."),
+        ("variants.lesson.optimizer.momentum", 1, "Expected: less than 1. Received: 1."),
+        ("variants.lesson.optimizer.clip_norm", 0, "Expected: greater than 0, or null. Received: 0."),
+        ("variants.lesson.optimizer.ema", -0.1, "Expected: greater than or equal to 0. Received: -0.1."),
         ("variants.lesson.augment.shift", 1, "Expected: less than 1. Received: 1."),
-        ("variants.lesson.augment.flip", "yes", "Expected: a valid boolean. Received: 'yes'."),
-        ("variants.lesson.augment.flip", 1, "Expected: a valid boolean. Received: 1."),
+        ("variants.lesson.augment.flip", "sometimes", f"Expected: {FLIPS}. Received: 'sometimes'."),
+        ("variants.lesson.augment.flip", True, f"Expected: {FLIPS}. Received: True."),
+        ("variants.lesson.augment.flip", False, f"Expected: {FLIPS}. Received: False."),
+        ("variants.lesson.augment.rotation", 200, "Expected: less than or equal to 180. Received: 200."),
+        ("variants.lesson.augment.fill", "zero", "Expected: 'nearest' or 'reflect'. Received: 'zero'."),
+        ("variants.lesson.augment.mixup", -1, "Expected: greater than or equal to 0. Received: -1."),
+        ("variants.lesson.label_smoothing", 1, "Expected: less than 1. Received: 1."),
+        ("variants.lesson.early_stopping", 0, "Expected: greater than or equal to 1, or null. Received: 0."),
+        ("variants.lesson.early_stopping", False, "Expected: a valid integer, or null. Received: False."),
+        ("variants.lesson.precision", "float16", "Expected: 'float32' or 'bfloat16'. Received: 'float16'."),
     ],
 )
 def test_an_impossible_value(file: Path, key: str, value: Any, expected: str) -> None:
@@ -179,12 +212,54 @@ def test_an_impossible_value(file: Path, key: str, value: Any, expected: str) ->
             f"Unknown key variants.lesson.network.filtres. Expected one of: {KNOBS}. Received: [8]. "
             "Did you mean 'filters'?",
         ),
-        ("seed", 3, "Unknown key seed. Expected one of: budget, budgets, fetch, preprocess, strategy, variants. Rec"),
+        (
+            "seed",
+            3,
+            "Unknown key seed. Expected one of: budget, budgets, fetch, preprocess, strategy, train, variants. Rec",
+        ),
+        (
+            "variants.lesson.views",
+            {"flip": 1},
+            "Invalid variants.lesson.views.flip. Expected: a valid boolean. Received: 1.",
+        ),
+        (
+            "variants.lesson.optimizer.decay",
+            1e-6,
+            "Unknown key variants.lesson.optimizer.decay. Expected one of: name, ",
+        ),
     ],
 )
 def test_a_mistake_in_a_list_a_name_or_a_section(file: Path, key: str, value: Any, line: str) -> None:
     (only,) = told(file, with_value(key, value))
     assert only.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "expected"),
+    [
+        ({"name": "cosine", "decay": 0.1}, "no decay, which belongs to schedule inverse_time"),
+        ({"name": "constant", "final": 0.1}, "no final, which belongs to schedules cosine and linear"),
+        ({"name": "one_cycle"}, "a warm_up above 0, because one_cycle rises before it falls"),
+    ],
+)
+def test_a_knob_of_another_schedule(file: Path, knobs: dict[str, Any], expected: str) -> None:
+    where = "variants.lesson.optimizer.schedule"
+    assert told(file, with_value(where, knobs)) == [f"Invalid {where}. Expected {expected}. Received: {knobs!r}."]
+
+
+@pytest.mark.parametrize("name", ["adam", "rmsprop"])
+def test_a_knob_of_another_optimizer(file: Path, name: str) -> None:
+    where, knobs = "variants.lesson.optimizer", {"name": name, "learning_rate": 0.1, "momentum": 0.9}
+    expected = "no momentum, which belongs to optimizers sgd and muon"
+    assert told(file, with_value(where, knobs)) == [f"Invalid {where}. Expected {expected}. Received: {knobs!r}."]
+
+
+OPTIONAL = {
+    name
+    for kind in (params.Variant, params.Optimizer, params.Schedule, params.Augment)
+    for name, field in kind.model_fields.items()
+    if not field.is_required()
+}
 
 
 def sections(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -205,7 +280,7 @@ def test_any_misspelt_key_at_any_level_is_refused(file: Path, data: st.DataObjec
         section = section[part]
     key = data.draw(st.sampled_from([*section]))
     typing_errors = [key + word, key[1:], key[:-1], key.upper(), word]
-    wrong = data.draw(st.sampled_from([w for w in typing_errors if w not in {*section, "", "augment", "validation"}]))
+    wrong = data.draw(st.sampled_from([w for w in typing_errors if w not in {*section, "", *OPTIONAL}]))
     section[wrong] = section.pop(key)
     lines = told(file, tree)
     where = ".".join((*path, wrong))

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,8 @@ def write_run(run: Run, right: int, **metrics: Any) -> str:
     values = {"test_accuracy": right / IMAGES, "test_loss": 1.25, "validation_accuracy": 0.5, "epochs": run.epochs}
     values |= {"parameters": 1000, "images_per_s": 500.0, "train_seconds": 12.0} | metrics
     (folder / "metrics.json").write_text(json.dumps(values))
-    tracker = track.Run.start(run.data, f"{run.variant} seed {run.seed}", run.model_dump(), {"seed": str(run.seed)})
+    name = f"{run.variant} seed {run.seed}"
+    tracker = track.Run.start(uuid4().hex, run.data, name, run.model_dump(), {"seed": str(run.seed)})
     tracker.finish()
     (folder / "run.json").write_text(json.dumps({"run_id": tracker.id}))
     history = {"epoch": [1, 2], "val_loss": [2.0, 1.5], "val_accuracy": [0.3, 0.4]}

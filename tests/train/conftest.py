@@ -7,13 +7,14 @@ import keras
 import pytest
 import tensorflow as tf
 
+from cnnlab.params import Strategy
 from cnnlab.train.strategy import strategy
 
 
 def pytest_collection_modifyitems() -> None:
     """Split the CPU in two once all tests are collected and none has run: the first operation fixes the devices."""
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # these tests compare replicas to the last bit: on the CPU they may
-    strategy(2)
+    strategy(Strategy(replicas=2))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Small trainings that the tests of the loop share."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import keras
 import numpy as np
@@ -8,9 +9,9 @@ import tensorflow as tf
 from keras import layers
 
 from cnnlab.data import batches
-from cnnlab.params import Augment, Optimizer
+from cnnlab.params import Augment, LessonNetwork, Optimizer, Recipe, Views
 from cnnlab.train import recipe
-from cnnlab.train.loop import STEPS_PER_CALL, Loop
+from cnnlab.train.loop import Call, Loop
 
 SHAPE = (6, 6, 3)
 CLASSES = 4
@@ -44,28 +45,62 @@ def make_loop(
     batch_size: int,
     network: Callable[[], keras.Model] = tiny,
     augment: Augment | None = None,
+    views: Views | None = None,
+    feeding: Literal["resident", "streamed"] = "resident",
+    steps: int = 1000,
     seed: int = 5,
 ) -> Loop:
-    """A loop ready to train, with the initial weights of `seed`."""
+    """A loop ready to train for `steps` steps, with the initial weights of `seed`."""
     keras.utils.set_random_seed(seed)
+    asked = Recipe(
+        data="mnist", network=LessonNetwork(name="lenet5"), epochs=1, batch_size=batch_size, optimizer=optimizer
+    )
     with strategy.scope():
         model = network()
-        recipe.prepare(model, optimizer)
+        recipe.prepare(model, asked, steps)
         return Loop(
-            model, batches.Resident(*data), strategy, batch_size=batch_size, augment=augment or Augment(), seed=seed
+            model,
+            batches.place(*data, strategy, feeding),
+            strategy,
+            batch_size=batch_size,
+            augment=augment or Augment(),
+            views=views or Views(),
+            seed=seed,
         )
+
+
+def one_call(loop: Loop, rows: np.ndarray, epoch: int = 0, first_step: int = 0) -> Call:
+    """Train on (steps, batch) rows of the data in one compiled call, without mixing of pictures."""
+    ((block, source),) = loop.data.feed([batches.Block(rows, first_step)], loop.strategy)
+    return loop.train(block, source, epoch)
+
+
+def copies(loop: Loop, variable: keras.Variable) -> list[np.ndarray]:
+    """A variable's value on each replica."""
+    return [copy.numpy() for copy in loop.strategy.experimental_local_results(variable.value)]
+
+
+def values(model: keras.Model) -> list[np.ndarray]:
+    """Everything that training changes: weights, statistics, random states, the optimizer's variables."""
+    return [variable.numpy() for variable in (*model.variables, *model.optimizer.variables)]
+
+
+def same(left: list[np.ndarray], right: list[np.ndarray]) -> bool:
+    """Bit for bit, of the same types."""
+    return len(left) == len(right) and all(
+        a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(left, right, strict=True)
+    )
+
+
+def timeless(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Epoch rows without what a clock measured."""
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_s", "time")} for row in rows]
 
 
 def step_losses(loop: Loop, index: np.ndarray, epochs: int) -> np.ndarray:
     """Train and return the mean loss of each step."""
-    losses = []
-    for epoch in range(epochs):
-        step = 0
-        for block in batches.calls(batches.epoch_order(index, loop.seed, epoch), loop.batch_size, STEPS_PER_CALL):
-            sums, _ = loop.train(block, epoch, step)
-            losses.append(sums / block.shape[1])
-            step += len(block)
-    return np.concatenate(losses)
+    calls = [loop.train(block, source, epoch) for epoch in range(epochs) for block, source in loop.feed(index, epoch)]
+    return np.concatenate([call.losses / call.batch for call in calls])
 
 
 class OurOrder(keras.utils.PyDataset):
@@ -84,8 +119,9 @@ class OurOrder(keras.utils.PyDataset):
         return -(-len(self._index) // self._batch_size)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        order = batches.epoch_order(self._index, self._seed, self._epoch)
-        rows = order[i * self._batch_size : (i + 1) * self._batch_size]
+        steps = batches.STEPS_PER_CALL
+        blocks = batches.epoch_blocks(self._index, self._batch_size, steps, self._seed, self._epoch)
+        rows = [row for block in blocks for row in block.rows][i]
         return self._data[0][rows] / np.asarray(255, keras.config.floatx()), self._data[1][rows]
 
     def _begin(self, epoch: int, _: object) -> None:

@@ -1,5 +1,6 @@
 """The loop against Keras's own `fit` on the same batches in the same order: steps, metrics, callbacks."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -7,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from train.small import OurOrder, keras_twin, make_loop, pictures, tiny
+from train.small import OurOrder, keras_twin, make_loop, one_call, pictures, tiny
 
-from cnnlab.params import Optimizer
+from cnnlab.errors import UserError
+from cnnlab.params import Optimizer, Schedule
 from cnnlab.train.loop import fit
 
 DATA = pictures(70)
@@ -22,7 +24,7 @@ OPTIMIZERS: dict[str, tuple[Optimizer, Callable[[], keras.optimizers.Optimizer]]
     "sgd": (SGD, lambda: keras.optimizers.SGD(0.05)),
     "adam": (Optimizer(name="adam", learning_rate=0.01), lambda: keras.optimizers.Adam(0.01)),
     "rmsprop": (
-        Optimizer(name="rmsprop", learning_rate=0.003, decay=0.5),
+        Optimizer(name="rmsprop", learning_rate=0.003, schedule=Schedule(name="inverse_time", decay=0.5)),
         lambda: keras.optimizers.RMSprop(HyperbolicDecay(0.003, 0.5)),
     ),
 }
@@ -72,10 +74,10 @@ def test_a_single_step_in_float32(one_replica: tf.distribute.Strategy) -> None:
     loop = make_loop(one_replica, DATA, SGD, batch_size=BATCH)
     twin = keras_twin(loop, keras.optimizers.SGD(0.05), tiny)
     rows = TRAIN[:BATCH]
-    losses, hits = loop.train(rows[None], 0, 0)
+    call = one_call(loop, rows[None])
     loss, accuracy = twin.train_on_batch(DATA[0][rows] / np.float32(255), DATA[1][rows])
-    np.testing.assert_allclose(losses / BATCH, [loss], rtol=1e-5)
-    assert hits.tolist() == [round(accuracy * BATCH)]
+    np.testing.assert_allclose(call.losses / call.batch, [loss], rtol=1e-5)
+    assert call.hits.tolist() == [round(accuracy * BATCH)]
     for mine, its in zip(loop.model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_allclose(mine, its, atol=1e-6)
 
@@ -145,11 +147,31 @@ def test_hooks_come_in_the_order_of_fit(one_replica: tf.distribute.Strategy) -> 
     assert len(ours.calls) == 2 + 2 * 4
 
 
-def test_a_loss_that_is_not_a_number_stops_as_in_fit(one_replica: tf.distribute.Strategy) -> None:
+def test_a_loss_that_is_not_a_number_is_an_error_where_fit_terminates(one_replica: tf.distribute.Strategy) -> None:
+    """Keras's TerminateOnNaN names the batch, counted from 0; so does the error."""
     hot = Optimizer(name="sgd", learning_rate=3e38)
     loop = make_loop(one_replica, DATA, hot, batch_size=BATCH)
     twin = keras_twin(loop, keras.optimizers.SGD(3e38), tiny)
-    history = fit(loop, TRAIN, VALIDATION, 3, callbacks=[keras.callbacks.TerminateOnNaN()])
-    expected = fit_keras(twin, 3, [keras.callbacks.TerminateOnNaN()])
-    assert len(history.epochs) == len(expected["loss"]) == 1
-    assert np.isnan(history.epochs[0]["loss"])
+    expected = fit_keras(twin, 3, [stopped := Stopped()])
+    assert len(expected["loss"]) == 1
+    assert np.isnan(expected["loss"][0])
+    with pytest.raises(UserError) as refusal:
+        fit(loop, TRAIN, VALIDATION, 3)
+    found = re.fullmatch(
+        r"The training diverged: loss (nan|inf) at step (\d) of epoch 1, learning rate 3e\+38\. "
+        r"Expected a finite one\. Lower optimizer\.learning_rate, .*",
+        str(refusal.value),
+    )
+    assert found
+    assert int(found[2]) == stopped.batch > 0
+
+
+class Stopped(keras.callbacks.TerminateOnNaN):
+    """Remembers where it stopped."""
+
+    batch = -1
+
+    def on_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        super().on_batch_end(batch, logs)
+        if self.model.stop_training and self.batch < 0:
+            self.batch = batch

@@ -29,18 +29,24 @@ class Block:
         """The step after the last one."""
         return self.first_step + len(self.rows)
 
+    def after(self, step: int) -> "Block":
+        """The steps from `step` on."""
+        done = max(0, step - self.first_step)
+        return Block(self.rows[done:], self.first_step + done)
+
 
 def epoch_blocks(index: np.ndarray, batch_size: int, steps_per_call: int, seed: int, epoch: int) -> list[Block]:
     """The steps of one training epoch over `index`: a shuffle that is a function of (seed, epoch) alone.
 
-    Where the batches do not divide the images evenly, the short one comes between any two blocks: as the epoch's last
-    step it would be the noisy last word before every evaluation, which cost the lesson's network 2.6 points
-    (docs/LOG.md, 2026-11-22).
+    `steps_per_call`, the length of the blocks, divides STEPS_PER_CALL and changes no step.
+    Where the batches do not divide the images evenly, the short one comes after any multiple of STEPS_PER_CALL steps:
+    as the epoch's last step it would be the noisy last word before every evaluation, which cost the lesson's network
+    2.6 points (docs/LOG.md, 2026-11-22).
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(index)
     whole, rest = divmod(len(order), batch_size)
-    before = random.choice([*range(0, whole, steps_per_call), whole]) if rest else whole
+    before = random.choice([*range(0, whole, STEPS_PER_CALL), whole]) if rest else whole
     cut = before * batch_size
     parts = [*_calls(order[:cut], batch_size, steps_per_call), *_calls(order[cut : cut + rest], rest, 1)]
     return _numbered([*parts, *_calls(order[cut + rest :], batch_size, steps_per_call)])
@@ -69,9 +75,20 @@ def share(batch: int, replica: int, replicas: int, halo: int = 0) -> np.ndarray:
     """The columns of a global batch that one replica trains on: as even as the batch allows, none twice, none dropped.
 
     `halo` columns before the share come first (before column 0 is the last one). With fewer images than replicas some
-    shares are empty.
+    shares are empty: then one column stands in, for layers that fail on nothing, and `share_size` is 0.
     """
-    return np.arange(batch * replica // replicas - halo, batch * (replica + 1) // replicas) % batch
+    first, size = batch * replica // replicas, share_size(batch, replica, replicas)
+    return np.arange(first - halo, first + max(size, 1)) % batch
+
+
+def share_size(batch: int, replica: int, replicas: int) -> int:
+    """How many images of a global batch one replica trains on."""
+    return batch * (replica + 1) // replicas - batch * replica // replicas
+
+
+def distribute_sizes(batch: int, strategy: tf.distribute.Strategy) -> Any:
+    """The size of each replica's share, a scalar int32 tensor."""
+    return _per_replica(strategy, lambda r: tf.constant(share_size(batch, r, strategy.num_replicas_in_sync)))
 
 
 def distribute(arrays: Sequence[np.ndarray], strategy: tf.distribute.Strategy, halo: int = 0) -> Any:
@@ -120,9 +137,9 @@ class Streamed:
         self.labels = np.asarray(labels)
 
     def steps_per_call(self, batch_size: int) -> int:
-        """As many steps as `STREAMED_BYTES` hold."""
-        step = batch_size * int(np.prod(self._images.shape[1:]))
-        return min(STEPS_PER_CALL, max(1, STREAMED_BYTES // step))
+        """As many steps as `STREAMED_BYTES` hold: a power of two, so that it divides STEPS_PER_CALL."""
+        steps = STREAMED_BYTES // (batch_size * int(np.prod(self._images.shape[1:])))
+        return min(STEPS_PER_CALL, 1 << max(0, steps.bit_length() - 1))
 
     def feed(
         self, blocks: Sequence[Block], strategy: tf.distribute.Strategy, halo: int = 0

@@ -28,12 +28,13 @@ class Saver(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
 
     def save(self) -> None:
-        """Save now."""
-        state.save(self._path, self.model, self._standing, self._fingerprint)
+        """Save now, unless a weight has overflowed: then the last good checkpoint stays."""
+        if state.is_finite(self.model):
+            state.save(self._path, self.model, self._standing, self._fingerprint)
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        if time.monotonic() - self._saved_at >= self._seconds and state.is_finite(self.model):
+        if time.monotonic() - self._saved_at >= self._seconds:
             self.save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

@@ -260,7 +260,7 @@ def _where(history: History) -> str:
 
 def _without_optimizer(model: keras.Model) -> keras.Model:
     """The network alone, as users load it: the optimizer's state triples the file and may need cnnlab to be read."""
-    copy = keras.models.clone_model(model)
+    copy = type(model).from_config(model.get_config())
     copy.set_weights(model.get_weights())
     return copy
 

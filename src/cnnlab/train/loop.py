@@ -16,7 +16,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from cnnlab.data import augment as augmentation
-from cnnlab.data.batches import Block, Data, blocks, distribute, epoch_blocks
+from cnnlab.data.batches import STEPS_PER_CALL, Block, Data, blocks, distribute, distribute_sizes, epoch_blocks
 from cnnlab.errors import UserError
 from cnnlab.params import Augment, Views
 from cnnlab.train.evaluate import score
@@ -74,14 +74,21 @@ class Loop:
         self._generators = [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
         self._train_call = tf.function(self._train_steps)
         self._logits_call = tf.function(self._everywhere)
-        xla = uses_xla(strategy)
+        norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        if strategy.num_replicas_in_sync > 1 and not all(norm.synchronized for norm in norms):
+            raise ValueError(
+                "Several replicas need BatchNormalization(synchronized=True); else each keeps its own mean."
+            )
+        # XLA cannot compile a synchronised normalisation, whose sums run over replicas.
+        xla = uses_xla(strategy) and not any(norm.synchronized for norm in norms)
         self._differentiate = tf.function(self._gradients, jit_compile=True) if xla else self._gradients
 
     def feed(self, index: np.ndarray, epoch: int, first_step: int = 0) -> Iterator[tuple[Block, Any]]:
         """The blocks of one epoch over the rows `index`, from `first_step` on, each with what `train` needs of it."""
         steps = self.data.steps_per_call(self.batch_size)
         blocks = epoch_blocks(index, self.batch_size, steps, self.seed, epoch)
-        return self.data.feed([block for block in blocks if block.first_step >= first_step], self.strategy, self._halo)
+        ahead = [block.after(first_step) for block in blocks if block.end > first_step]
+        return self.data.feed(ahead, self.strategy, self._halo)
 
     def train(self, block: Block, source: Any, epoch: int) -> Call:
         """Train on a block that `feed` gave in one compiled call; augmentation is a function of (seed, epoch, step)."""
@@ -93,6 +100,7 @@ class Loop:
             source,
             distribute([draws], self.strategy, self._halo),
             tf.constant(mixing),
+            distribute_sizes(block.rows.shape[1], self.strategy),
             *map(tf.constant, block.rows.shape),
         )
         record = np.append(done.numpy().astype(np.float64), float(self.interrupt))
@@ -102,8 +110,11 @@ class Loop:
 
     def logits(self, data: Data, index: np.ndarray) -> np.ndarray:
         """The model's answers in inference mode, the mean over its views, for `data` at `index`: (n, classes)."""
-        feed = data.feed(blocks(index, EVALUATION_BATCH), self.strategy)
-        return np.concatenate([self._logits_call(data, source).numpy() for _, source in feed])
+        answers = []
+        for block, source in data.feed(blocks(index, EVALUATION_BATCH), self.strategy):
+            sizes = distribute_sizes(block.rows.shape[1], self.strategy)
+            answers.append(self._logits_call(data, source, sizes).numpy())
+        return np.concatenate(answers)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -126,12 +137,14 @@ class Loop:
             for (variable, _), value in zip(pairs, own, strict=True):
                 variable.assign(value)
 
-    def _train_steps(self, source: Any, draws: Any, mixing: tf.Tensor, steps: tf.Tensor, batch: tf.Tensor) -> tf.Tensor:
+    def _train_steps(
+        self, source: Any, draws: Any, mixing: tf.Tensor, sizes: Any, steps: tf.Tensor, batch: tf.Tensor
+    ) -> tf.Tensor:
         """Sums of the losses, then counts of right answers, each (steps,), over this process's replicas."""
         variables = self.model.trainable_variables
         losses, hits = (tf.TensorArray(keras.config.floatx(), steps) for _ in range(2))
         for i in tf.range(steps):
-            gradients, loss, hit = self.strategy.run(self._replica_step, (source, draws, mixing, i, batch))
+            gradients, loss, hit = self.strategy.run(self._replica_step, (source, draws, mixing, sizes, i, batch))
             # Summed first and applied once, so that clipping and averages of weights see the whole gradient.
             pairs = [(gradient, v.value) for gradient, v in zip(gradients, variables, strict=True)]
             self.model.optimizer.apply(self.strategy.extended.batch_reduce_to("SUM", pairs), variables)
@@ -140,7 +153,13 @@ class Loop:
         return tf.concat([losses.stack(), hits.stack()], 0)
 
     def _replica_step(
-        self, source: Any, draws: tuple[tf.Tensor], mixing: tf.Tensor, i: tf.Tensor, batch: tf.Tensor
+        self,
+        source: Any,
+        draws: tuple[tf.Tensor],
+        mixing: tf.Tensor,
+        size: tf.Tensor,
+        i: tf.Tensor,
+        batch: tf.Tensor,
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         images, labels = self.data.take(source, i)
         images = augmentation.augment(images, draws[0][i], self._augment)
@@ -148,9 +167,11 @@ class Loop:
         if self._halo:
             images, targets = augmentation.mix(images, targets, mixing[i])
         self._reseed()
-        gradients, losses, logits = self._differentiate(images, targets, tf.cast(batch, images.dtype))
+        # Divided by the whole batch: gradients are summed over replicas, whose shares may differ in size or be empty.
+        weight = tf.cast(tf.minimum(size, 1), images.dtype)
+        gradients, losses, logits = self._differentiate(images, targets, weight / tf.cast(batch, images.dtype))
         right = tf.argmax(logits, axis=-1) == tf.argmax(targets, axis=-1)
-        return gradients, tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, losses.dtype))
+        return gradients, weight * tf.reduce_sum(losses), weight * tf.reduce_sum(tf.cast(right, losses.dtype))
 
     def _reseed(self) -> None:
         """Make dropout a function of (seed, step, replica); Keras's generators draw the same masks on every replica."""
@@ -160,22 +181,22 @@ class Loop:
             state.assign(tf.stack([state[0], count + tf.cast(replica, state.dtype)]))
 
     def _gradients(
-        self, images: tf.Tensor, targets: tf.Tensor, batch: tf.Tensor
+        self, images: tf.Tensor, targets: tf.Tensor, weight: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             logits = tf.cast(self.model(images, training=True), targets.dtype)
             losses = self.model.loss(targets, logits)
-            # Divided by the whole batch: gradients are summed over replicas, whose shares may differ in size.
-            loss = tf.reduce_sum(losses) / batch
+            loss = weight * tf.reduce_sum(losses)
         return tape.gradient(loss, self.model.trainable_variables), losses, logits
 
-    def _everywhere(self, data: Data, source: Any) -> tf.Tensor:
-        return self.strategy.gather(self.strategy.run(self._replica_logits, (data, source)), axis=0)
+    def _everywhere(self, data: Data, source: Any, sizes: Any) -> tf.Tensor:
+        return self.strategy.gather(self.strategy.run(self._replica_logits, (data, source, sizes)), axis=0)
 
-    def _replica_logits(self, data: Data, source: Any) -> tf.Tensor:
+    def _replica_logits(self, data: Data, source: Any, size: tf.Tensor) -> tf.Tensor:
         images, _ = data.take(source, 0)
         views = augmentation.views(images, self._views)
-        return tf.add_n([tf.cast(self.model(view, training=False), images.dtype) for view in views]) / len(views)
+        answers = tf.add_n([tf.cast(self.model(view, training=False), images.dtype) for view in views]) / len(views)
+        return answers[:size]
 
 
 def fit(
@@ -256,8 +277,7 @@ def _advance(history: History, call: Call, block: Block, images: int, loop: Loop
         progress.point + call.sums(),
     )
     # A point stands for as many images as a full call, so that an epoch's short last call is no outlier.
-    full = loop.data.steps_per_call(loop.batch_size) * loop.batch_size
-    if progress.point.images >= full or progress.total.images == images:
+    if progress.point.images >= STEPS_PER_CALL * loop.batch_size or progress.total.images == images:
         seen = epoch * images + progress.total.images
         history.curve.append({"epoch": epoch + 1, "images": seen, **progress.point.means()})
         progress.point = Sums()

@@ -140,7 +140,8 @@ def _checked(text: str) -> dict[str, Any] | None:
     try:
         cluster: dict[str, Any] = json.loads(text)
         addresses, task = cluster["cluster"]["worker"], cluster["task"]
-        valid = set(cluster["cluster"]) == {"worker"} and task["type"] == "worker" and task["index"] < len(addresses)
+        valid = set(cluster["cluster"]) == {"worker"} and isinstance(addresses, list) and task["type"] == "worker"
+        valid = valid and 0 <= task["index"] < len(addresses)
     except (ValueError, KeyError, TypeError):
         valid = False
     if not valid:

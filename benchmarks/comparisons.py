@@ -1,0 +1,133 @@
+"""What is compared with what, and the bars: one table of comparisons, each with its sides and its rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from report import Row
+
+PYTORCH = "PyTorch"
+LOGICAL = ("2 replicas", "2 workers")  # sides that need a machine without GPUs
+
+
+@dataclass(frozen=True)
+class Side:
+    """A side by its name in sides.py (or `torch`), its batch, and how many workers share that."""
+
+    name: str
+    batch: int
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Sides that are measured in turns, and the rows made of them; `only` on machines of a kind."""
+
+    sides: Mapping[str, Side]
+    rows: Sequence[Row]
+    only: Literal["GPU"] | None = None
+
+
+def images(title: str, ours: str, theirs: str, bar: float | None = None) -> Row:
+    """A row of two sides' images a second."""
+    return Row(title, (ours, "images/s"), (theirs, "images/s"), bar)
+
+
+def peak(title: str, ours: str, bar: float | None) -> Row:
+    """A row of a training's share of the peak."""
+    return Row(f"share of the matrix-product peak: {title}", (ours, "GFLOP/s"), ("peak", "GFLOP/s"), bar, percent=True)
+
+
+def share_of_input(title: str, training: str, alone: str) -> Row:
+    """A row of the input's share of a training step; seconds are the inverse of speeds, so the sides change places."""
+    return Row(
+        f"input's share of a step: {title} (training against input alone)",
+        (training, "images/s"),
+        (alone, "images/s"),
+        bar=0.1,
+        at_most=True,
+        percent=True,
+    )
+
+
+def tracking(title: str, figure: str) -> Row:
+    """A row of what tracking costs."""
+    return Row(title, ("tracking", figure), ("tracking", "s an epoch"), bar=0.01, at_most=True, percent=True)
+
+
+COMPARISONS: dict[str, Comparison] = {
+    "batch-32": Comparison(
+        {
+            "cnnlab": Side("cnnlab", 32),
+            "script": Side("script", 32),
+            "tf.data": Side("tf.data", 32),
+            PYTORCH: Side("torch", 32),
+        },
+        [
+            images("batch 32: lesson's script", "cnnlab", "script", 1.5),
+            images("batch 32: Keras fit on tf.data", "cnnlab", "tf.data"),
+            images("batch 32: PyTorch", "cnnlab", PYTORCH),
+        ],
+    ),
+    "batch-128": Comparison(
+        {
+            "cnnlab": Side("cnnlab", 128),
+            "script": Side("script", 128),
+            "tf.data": Side("tf.data", 128),
+            PYTORCH: Side("torch", 128),
+            "peak": Side("peak", 128),
+        },
+        [
+            images("batch 128: lesson's script", "cnnlab", "script"),
+            images("batch 128: Keras fit on tf.data", "cnnlab", "tf.data", 1.4),
+            images("batch 128: PyTorch", "cnnlab", PYTORCH, 1.2),
+            peak("homework network, batch 128", "cnnlab", 0.6),
+        ],
+    ),
+    "speedrun": Comparison(
+        {"batch 128": Side("speedrun", 128), "batch 512": Side("speedrun", 512), "peak": Side("peak", 128)},
+        [
+            peak("airbench network (64, 256, 256), batch 128", "batch 128", 0.8),
+            peak("airbench network (64, 256, 256), batch 512", "batch 512", 0.8),
+        ],
+    ),
+    "bfloat16": Comparison(
+        {"cnnlab": Side("cnnlab-bfloat16", 128), "peak": Side("peak-bfloat16", 128)},
+        [peak("homework network, batch 128, bfloat16", "cnnlab", None)],
+        only="GPU",
+    ),
+    "devices": Comparison(
+        {
+            "no strategy": Side("plain", 128),
+            "1 replica": Side("mirrored", 128),
+            "2 replicas": Side("replicas", 128),
+            "2 workers": Side("cnnlab", 128, workers=2),
+        },
+        [
+            images("MirroredStrategy with one device: without it", "1 replica", "no strategy", 0.97),
+            images("two logical CPUs: one", "2 replicas", "1 replica", 0.85),
+            images("two worker processes: one", "2 workers", "1 replica", 0.75),
+        ],
+    ),
+    "tracking": Comparison(
+        {"tracking": Side("tracking", 32)},
+        [
+            tracking("tracking's share of an epoch of 45,000 images", "s of logging"),
+            tracking("tracking's and a checkpoint's share of it", "s of logging and checkpoint"),
+        ],
+    ),
+    "input": Comparison(
+        {
+            "input": Side("input", 128),
+            "generator": Side("generator", 128),
+            "cnnlab": Side("cnnlab", 128),
+            "everything": Side("input-everything", 128),
+            "cnnlab, everything": Side("cnnlab-everything", 128),
+        },
+        [
+            images("input alone, lesson's augmentation: ImageDataGenerator", "input", "generator", 10),
+            share_of_input("lesson's augmentation", "cnnlab", "input"),
+            share_of_input("all augmentations", "cnnlab, everything", "everything"),
+        ],
+    ),
+}

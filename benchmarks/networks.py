@@ -1,0 +1,79 @@
+"""The networks that the benchmark trains, and what they cost."""
+
+import keras
+from keras import layers
+
+
+def handout_network() -> keras.Model:
+    """The handout's CIFAR-10 network (cell In [6]), letter for letter but for Keras 3's spelling of the input."""
+    model = keras.Sequential()
+    model.add(keras.Input((32, 32, 3)))
+    model.add(layers.Conv2D(32, (3, 3), padding="same"))
+    model.add(layers.Activation("relu"))
+    model.add(layers.Conv2D(32, (3, 3)))
+    model.add(layers.Activation("relu"))
+    model.add(layers.MaxPooling2D(pool_size=(2, 2)))
+    model.add(layers.Dropout(0.25))
+    model.add(layers.Conv2D(64, (3, 3), padding="same"))
+    model.add(layers.Activation("relu"))
+    model.add(layers.Conv2D(64, (3, 3)))
+    model.add(layers.Activation("relu"))
+    model.add(layers.MaxPooling2D(pool_size=(2, 2)))
+    model.add(layers.Dropout(0.25))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(512))
+    model.add(layers.Activation("relu"))
+    model.add(layers.Dropout(0.5))
+    model.add(layers.Dense(10))
+    model.add(layers.Activation("softmax"))
+    return model
+
+
+def speedrun_network() -> keras.Model:
+    """The layers of Keller Jordan's airbench94 (github.com/KellerJordan/cifar10-airbench, arXiv:2404.00498): logits.
+
+    A 2×2 convolution that is not trained (there it whitens), three blocks of 64, 256 and 256 filters, 236 MFLOP
+    forward. The exact GELU, as there.
+    """
+    model = keras.Sequential([keras.Input((32, 32, 3))])
+    model.add(layers.Conv2D(24, 2, activation=_gelu, trainable=False))
+    for width in (64, 256, 256):
+        model.add(layers.Conv2D(width, 3, padding="same", use_bias=False))
+        model.add(layers.MaxPooling2D(2))
+        model.add(layers.BatchNormalization(momentum=0.6, scale=False))
+        model.add(layers.Activation(_gelu))
+        model.add(layers.Conv2D(width, 3, padding="same", use_bias=False))
+        model.add(layers.BatchNormalization(momentum=0.6, scale=False))
+        model.add(layers.Activation(_gelu))
+    model.add(layers.MaxPooling2D(3))
+    model.add(layers.Flatten())
+    model.add(layers.Dense(10, use_bias=False))
+    return model
+
+
+def pixel_mean_network() -> keras.Model:
+    """A network that costs next to nothing, so that what is left of a training step is its input."""
+    return keras.Sequential([keras.Input((32, 32, 3)), layers.GlobalAveragePooling2D(), layers.Dense(10)])
+
+
+def training_flop(model: keras.Model) -> int:
+    """Floating-point operations of training on one image: three times forward, 2 for each multiplication with addition.
+
+    Convolutions and dense layers alone are counted. The backward pass computes two products as large as the forward
+    one; that the first layer needs only one of them is not taken off, as usual.
+    """
+    return 3 * sum(_forward_flop(layer) for layer in model.layers)
+
+
+def _forward_flop(layer: keras.Layer) -> int:
+    match layer:
+        case layers.Conv2D():
+            _, height, width, _ = layer.output.shape
+            return int(2 * height * width * keras.ops.size(layer.kernel))
+        case layers.Dense():
+            return int(2 * keras.ops.size(layer.kernel))
+    return 0
+
+
+def _gelu(x: keras.KerasTensor) -> keras.KerasTensor:
+    return keras.ops.gelu(x, approximate=False)

@@ -1,0 +1,267 @@
+"""What the TensorFlow sides of the comparisons do in a round; each side is a process of its own.
+
+Usage, by bench.py: python benchmarks/sides.py NAME BATCH IMAGES, or: python benchmarks/sides.py probe
+"""
+
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import keras
+import networks
+import numpy as np
+import protocol
+import tensorflow as tf
+from keras import layers
+
+from cnnlab import errors, files, params
+from cnnlab.data import augment as augmentation
+from cnnlab.data.batches import place
+from cnnlab.data.catalog import lookup
+from cnnlab.nets.build import build
+from cnnlab.train import recipe
+from cnnlab.train.history import History
+from cnnlab.train.loop import Loop, fit
+from cnnlab.train.strategy import strategy
+
+Round = Callable[[], protocol.Answer]
+Augment = Callable[[tf.Tensor], tf.Tensor]
+
+FOLDER = files.PROCESSED / "cifar10"
+EPOCH = 45_000  # training images of the lesson's variant
+EVERYTHING = params.Augment(
+    shift=0.1, flip="random", rotation=15.0, brightness=0.1, contrast=0.1, cutout=0.25, mixup=0.2, cutmix=1.0
+)
+PEAK_SIZES = {"CPU": (1024, 2048, 4096), "GPU": (4096, 8192)}
+PEAK_SECONDS = 0.5  # of each size, at least three products
+
+
+def lesson() -> params.Variant:
+    """Variant `lesson` of params.yaml: the homework network with the lesson's optimizer and augmentation."""
+    return params.variant(params.load(), "lesson")
+
+
+def on_gpu() -> bool:
+    """Whether TensorFlow sees a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+class Training:
+    """Rounds of cnnlab's training, an epoch each, with the lesson's variant but for what is given."""
+
+    def __init__(
+        self,
+        batch: int,
+        images: int,
+        *,
+        network: Callable[[], keras.Model] | None = None,
+        devices: params.Strategy = params.Strategy(),  # noqa: B008  # frozen
+        **changes: params.Section,
+    ) -> None:
+        knobs = lesson().model_copy(update=changes)
+        chosen = strategy(devices)
+        with chosen.scope():
+            model = network() if network else build(knobs.network, lookup(knobs.data))
+            recipe.prepare(model, knobs, steps=EPOCH // batch)
+            data = place(*protocol.first_images(FOLDER, images), chosen)
+            self.loop = Loop(model, data, chosen, batch_size=batch, seed=0, augment=knobs.augment)
+        self.index = np.arange(images)
+        self.validation = self.index[: chosen.num_replicas_in_sync]  # Keras's `fit` has none here
+        self._history = History()
+        self._flop = networks.training_flop(model)
+
+    def round(self) -> protocol.Answer:
+        """Train one more epoch."""
+        epochs = len(self._history.epochs) + 1
+        answer = timed(lambda: fit(self.loop, self.index, self.validation, epochs, history=self._history), self.index)
+        return {**answer, "GFLOP/s": float(answer["images/s"]) * self._flop / 1e9}
+
+
+def input_alone(batch: int, images: int, augment: params.Augment) -> Round:
+    """Our loop with a network that takes the mean of the pixels alone: what is left is feeding and augmentation.
+
+    On eight times the images, so that a round is no matter of milliseconds.
+    """
+    sgd = params.Optimizer(name="sgd", learning_rate=1e-6)
+    return Training(
+        batch, min(8 * images, EPOCH), network=networks.pixel_mean_network, optimizer=sgd, augment=augment
+    ).round
+
+
+def speedrun(batch: int, images: int) -> Round:
+    """airbench's layers, optimizer and augmentation, on a quarter of the images, of which each costs six times more."""
+    sgd = params.Optimizer(name="sgd", learning_rate=0.01, momentum=0.85)
+    moves = params.Augment(shift=2 / 32, whole_pixels=True, fill="reflect", flip="alternating")
+    count = max(batch, images // 4)
+    return Training(batch, count, network=networks.speedrun_network, optimizer=sgd, augment=moves).round
+
+
+def bfloat16(batch: int, images: int) -> Round:
+    """Training in mixed precision, for GPUs."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    return Training(batch, images).round
+
+
+def mirrored(batch: int, images: int) -> Round:
+    """MirroredStrategy with one device, however many GPUs the machine has."""
+    return Training(batch, images, devices=params.Strategy(devices=["GPU:0"] if on_gpu() else "all")).round
+
+
+class Script:
+    """The handout's script as it stands (cell In [6]): Keras `fit` on an `ImageDataGenerator`."""
+
+    def __init__(self, batch: int, images: int) -> None:
+        pictures, labels = protocol.first_images(FOLDER, images)
+        generator = tf.keras.preprocessing.image.ImageDataGenerator(
+            width_shift_range=0.1, height_shift_range=0.1, fill_mode="nearest", horizontal_flip=True
+        )
+        targets = keras.utils.to_categorical(labels, 10)
+        self._flow = generator.flow(pictures.astype("float32") / 255, targets, batch_size=batch)
+        self._labels = labels
+
+    def training(self) -> Round:
+        """Rounds of training, an epoch each."""
+        model = networks.handout_network()
+        model.compile(loss="categorical_crossentropy", optimizer=handout_optimizer(), metrics=["accuracy"])
+        return lambda: timed(lambda: model.fit(self._flow, epochs=1, verbose=0), self._labels)
+
+    def generator(self) -> protocol.Answer:
+        """An epoch of the generator alone."""
+        return timed(lambda: [next(self._flow) for _ in range(len(self._flow))], self._labels)
+
+
+class TfData:
+    """Keras `fit` on tf.data with the lesson's augmentation, as a competent user of Keras writes it.
+
+    The first round tries Keras's augmentation layers and cnnlab's function in the `map`, each with 1 and with 32 steps
+    per execution, and keeps the fastest. Keras itself switches XLA off on a CPU.
+    """
+
+    def __init__(self, batch: int, images: int) -> None:
+        self._batch = batch
+        self._pictures, self._labels = protocol.first_images(FOLDER, images)
+        self._best: Round | None = None
+
+    def round(self) -> protocol.Answer:
+        """Train for an epoch in the best way."""
+        if not self._best:
+            ways = {"Keras's augmentation layers": keras_layers(), "cnnlab's augmentation": our_function()}
+            tried = [self._training(name, ways[name], steps) for name, steps in itertools.product(ways, (1, 32))]
+            for way in tried:
+                way()  # compiles
+            self._best = max(tried, key=lambda way: float(way()["images/s"]))
+        return self._best()
+
+    def _training(self, name: str, augment: Augment, steps: int) -> Round:
+        data = (
+            tf.data.Dataset.from_tensor_slices((self._pictures, self._labels))
+            .shuffle(len(self._labels))
+            .batch(self._batch)
+            .map(lambda x, y: (augment(tf.cast(x, tf.float32) / 255), y), num_parallel_calls=tf.data.AUTOTUNE)
+            .prefetch(tf.data.AUTOTUNE)
+        )
+        model = networks.handout_network()
+        loss = "sparse_categorical_crossentropy"
+        model.compile(handout_optimizer(), loss, metrics=["accuracy"], steps_per_execution=steps)
+        note = f"{name}, steps_per_execution {steps}"
+        return lambda: {**timed(lambda: model.fit(data, epochs=1, verbose=0), self._labels), "note": note}
+
+
+def keras_layers() -> Augment:
+    """The lesson's augmentation by the layers that Keras has for it."""
+    shift = lesson().augment.shift
+    move, flip = layers.RandomTranslation(shift, shift, fill_mode="nearest"), layers.RandomFlip("horizontal")
+    return lambda images: flip(move(images, training=True), training=True)
+
+
+def our_function() -> Augment:
+    """The lesson's augmentation by cnnlab's function, on TensorFlow's random numbers."""
+    knobs = lesson().augment
+    return lambda images: augmentation.augment(
+        images, tf.random.uniform((tf.shape(images)[0], augmentation.DRAWS)), knobs
+    )
+
+
+def handout_optimizer() -> keras.optimizers.Optimizer:
+    """`RMSprop(lr=0.0001, decay=1e-6)` in Keras 3's words."""
+    rate = keras.optimizers.schedules.InverseTimeDecay(0.0001, decay_steps=1, decay_rate=1e-6)
+    return keras.optimizers.RMSprop(rate)
+
+
+class Peak:
+    """Matrix products, square, on the threads and devices that cnnlab's training uses: the best of some sizes.
+
+    On GPUs float32 means TF32, as for training. Every GPU is taken to be as fast as the first.
+    """
+
+    def __init__(self, dtype: str) -> None:
+        self._devices = strategy(params.Strategy()).num_replicas_in_sync
+        self._dtype = tf.dtypes.as_dtype(dtype)
+        self._product = tf.function(lambda a, b: tf.matmul(a, b)[0, 0])
+
+    def round(self) -> protocol.Answer:
+        """The best size's median speed."""
+        return {"GFLOP/s": self._devices * max(map(self._speed, PEAK_SIZES["GPU" if on_gpu() else "CPU"]))}
+
+    def _speed(self, size: int) -> float:
+        a, b = (tf.cast(tf.random.normal((size, size)), self._dtype) for _ in range(2))
+        repeats: list[float] = []
+        while len(repeats) < 3 or sum(repeats) < PEAK_SECONDS:
+            repeats.append(seconds(lambda: self._product(a, b).numpy()))
+        return float(2 * size**3 / 1e9 / statistics.median(repeats))
+
+
+def timed(work: Callable[[], object], images: np.ndarray) -> protocol.Answer:
+    """How many images a second `work` takes."""
+    return {"images/s": len(images) / seconds(work)}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def probe() -> dict[str, list[str] | str]:
+    """Versions, and the names of the GPUs that TensorFlow sees."""
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    return {
+        "TensorFlow": tf.__version__,
+        "Keras": keras.__version__,
+        "gpus": [gpu.get("device_name", "unknown") for gpu in gpus],
+    }
+
+
+SIDES: dict[str, Callable[[int, int], Round]] = {
+    "cnnlab": lambda batch, images: Training(batch, images).round,
+    "cnnlab-bfloat16": bfloat16,
+    "cnnlab-everything": lambda batch, images: Training(batch, images, augment=EVERYTHING).round,
+    "input": lambda batch, images: input_alone(batch, images, lesson().augment),
+    "input-everything": lambda batch, images: input_alone(batch, images, EVERYTHING),
+    "generator": lambda batch, images: Script(batch, images).generator,
+    "script": lambda batch, images: Script(batch, images).training(),
+    "tf.data": lambda batch, images: TfData(batch, images).round,
+    "speedrun": speedrun,
+    "peak": lambda batch, images: Peak("float32").round,
+    "peak-bfloat16": lambda batch, images: Peak("bfloat16").round,
+    "plain": lambda batch, images: Training(batch, images, devices=params.Strategy(devices="one")).round,
+    "mirrored": mirrored,
+    "replicas": lambda batch, images: Training(batch, images, devices=params.Strategy(replicas=2)).round,
+}
+
+
+def main() -> None:
+    """Serve the side that the command line names; `probe` alone prints what `probe` tells."""
+    if sys.argv[1:] == ["probe"]:
+        print(json.dumps(probe()))
+        return
+    name, batch, images = sys.argv[1:]
+    protocol.serve(lambda: SIDES[name](int(batch), int(images)))
+
+
+if __name__ == "__main__":
+    errors.run(main)
