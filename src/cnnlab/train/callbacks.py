@@ -38,7 +38,7 @@ class Saver(keras.callbacks.Callback):
             self.save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if self._keep_best and not _epochs_since_best(self._standing.history):
+        if self._keep_best and not epochs_since_best(self._standing.history):
             state.save(self.best, self.model, self._standing, self._fingerprint)
         self.save()
 
@@ -61,7 +61,7 @@ class EarlyStopping(keras.callbacks.Callback):
         self._decide()
 
     def _decide(self) -> None:
-        if self._patience and _epochs_since_best(self._history) >= self._patience:
+        if self._patience and epochs_since_best(self._history) >= self._patience:
             self.model.stop_training = True
 
 
@@ -91,7 +91,7 @@ class Logger(keras.callbacks.Callback):
         self._tracker.log_metrics([(int(row["epoch"]), values), *points], time_ms=int(row["time"]))
 
 
-def _epochs_since_best(history: History) -> int:
+def epochs_since_best(history: History) -> int:
     """Epochs since the one of least validation loss; 0 where there is none yet."""
     losses = [row["val_loss"] for row in history.epochs]
     return len(losses) - 1 - int(np.argmin(losses)) if losses else 0

@@ -1,6 +1,7 @@
 """One training from its parameters to its files: data, network, loop, checkpoint, MLflow run, predictions."""
 
 import json
+import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from cnnlab.errors import UserError
 from cnnlab.files import CHECKPOINTS, MODELS, write_text
 from cnnlab.nets.build import build
 from cnnlab.train import recipe, state
-from cnnlab.train.callbacks import EarlyStopping, Logger, Saver
+from cnnlab.train.callbacks import EarlyStopping, Logger, Saver, epochs_since_best
 from cnnlab.train.evaluate import score
 from cnnlab.train.history import History
 from cnnlab.train.loop import Interrupted, Loop, fit
@@ -223,9 +224,10 @@ class Experiment:
     ) -> None:
         folder.mkdir(exist_ok=True)
         labels = {"validation": data.train_labels[validation], "test": np.asarray(data.test_labels)}
+        best = history.epochs[-1 - epochs_since_best(history)] if self.run.early_stopping else history.epochs[-1]
         metrics = {
             **{f"{part}_{k}": v for part in logits for k, v in score(logits[part], labels[part]).items()},
-            **{f"train_{k}": history.epochs[-1][k] for k in ("loss", "accuracy")},
+            **{f"train_{k}": best[k] for k in ("loss", "accuracy")},
             "epochs": len(history.epochs),
             "train_seconds": sum(row["seconds"] for row in history.epochs),
             "images_per_s": float(np.median([row["images_per_s"] for row in history.epochs])),
@@ -281,7 +283,8 @@ def _signals_interrupt(loop: Loop) -> Iterator[None]:
         loop.interrupt = True
         for each in signals:
             signal.signal(each, earlier[each])
-        print("stopping after the present steps; once more stops at once", flush=True)
+        # Not printed: the signal may have come in the middle of another print, which Python refuses to enter again.
+        os.write(2, b"stopping after the present steps; once more stops at once\n")
 
     for number in signals:
         signal.signal(number, interrupt)
