@@ -200,7 +200,7 @@ def test_a_stopped_training_ends_as_if_never_stopped(checkout: Path, whole: Path
             checkout, "stopped", number, lambda done, step, epochs=epochs: done >= epochs and step > 0
         )
         assert status == 130, complaints
-        assert "stopping after the present steps; once more stops at once\n" in printed
+        assert "stopping after the present steps; once more stops at once\n" in complaints
         assert "Traceback" not in complaints
         found = standing(checkout, "stopped")
         assert found
