@@ -3,22 +3,18 @@
 In short form here; in full, all images and 25 kills: `CNNLAB_KILLS=25 pytest tests/faults/test_kills.py` (docs/LOG.md).
 """
 
-import csv
-import io
 import json
 import os
 import random
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import h5py
 import mlflow
 import numpy as np
 import pytest
+from faults.outcome import rows, weights
 from ruamel.yaml import YAML
 
 from cnnlab import files
@@ -28,7 +24,6 @@ from cnnlab.data.catalog import CATALOG
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CNNLAB_KILLS", 0))
 SHORT_KILLS, SHORT_IMAGES, EPOCHS = 3, 4096, 3
-TIMES = ("seconds", "images_per_s", "time")
 
 
 @pytest.fixture
@@ -76,25 +71,9 @@ def killed_often(checkout: Path, kills: int, longest_s: float) -> int:
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Every weight of model.keras, read without Keras, and every prediction."""
-    found: dict[str, np.ndarray] = {}
-
-    def keep(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = item[()]
-
-    with zipfile.ZipFile(folder / "model.keras") as archive:
-        content = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(content) as file:
-        file.visititems(keep)
+    """Every weight and every prediction."""
     with np.load(folder / "predictions.npz") as predictions:
-        return found | dict(predictions)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    """A table without its times."""
-    with path.open() as stream:
-        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(stream)]
+        return weights(folder) | dict(predictions)
 
 
 @pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code

@@ -1,6 +1,5 @@
 """The stage train as a process, killed and stopped in the middle: run again, it ends as if nothing had happened."""
 
-import csv
 import io
 import json
 import os
@@ -8,15 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import mlflow
 import numpy as np
 import pytest
+from faults.outcome import rows, weights
 from train.processed import write_mnist
 
 ROOT = Path(__file__).parents[2]
@@ -135,30 +133,6 @@ def assert_ended_as(whole: Path, folder: Path, checkout: Path) -> None:
         assert sorted(point.step for point in points) == [*range(1, EPOCHS + 1)]
     curve = store.get_metric_history(run.info.run_id, "curve_loss")
     assert sorted(str(point.step) for point in curve) == sorted(row["images"] for row in rows(folder / "curve.csv"))
-
-
-def weights(folder: Path) -> dict[str, np.ndarray]:
-    """Every array of model.keras, read without Keras."""
-    found: dict[str, np.ndarray] = {}
-
-    def keep(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = item[()]
-
-    with zipfile.ZipFile(folder / "model.keras") as archive:
-        content = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(content) as file:
-        file.visititems(keep)
-    return found
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    """A table without its times."""
-    with path.open() as stream:
-        return [
-            {k: v for k, v in row.items() if k not in ("seconds", "images_per_s", "time")}
-            for row in csv.DictReader(stream)
-        ]
 
 
 def test_a_killed_training_ends_as_if_never_killed(checkout: Path, whole: Path) -> None:
