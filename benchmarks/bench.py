@@ -33,11 +33,10 @@ of a comparison do a round each, in alternating order, after a first one that co
 medians, a ratio is the median of the pairs' ratios with the lowest and the highest. All sides get the same images and
 cores.
 
-The lesson's script is the handout's: `fit` on an `ImageDataGenerator`. Keras `fit` on tf.data takes the fastest of
-Keras's augmentation layers and cnnlab's function in `Dataset.map`, with 1 or 32 steps per execution; the first round
-decides. PyTorch: channels last, data in memory, whole batches augmented by one `grid_sample`,
-OpenMP's threads waiting passively. The peak is
-TensorFlow's best square product of float32 matrices on the same threads (on a GPU: TF32), measured in turns with the
+The lesson's script is the handout's: `fit` on an `ImageDataGenerator`. Keras `fit` on tf.data has the
+augmentation in `Dataset.map`, once by Keras's own layers and once by cnnlab's function, and takes the faster of 1 and
+32 steps per execution; the first round decides. PyTorch: channels last, data in memory, whole batches augmented by one
+`grid_sample`, OpenMP's threads waiting passively. The peak is TensorFlow's best square product of float32 matrices on the same threads (on a GPU: TF32), measured in turns with the
 training; operations are those of convolutions and dense layers, 2 for a multiplication with addition, training as 3
 times forward. The airbench network trains by SGD on a quarter of the images of a round (at least a batch), flipped
 and shifted by whole pixels. Workers share the batch on this machine's loopback interface. Tracking: seconds of the

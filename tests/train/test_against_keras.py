@@ -12,7 +12,7 @@ from train.small import OurOrder, keras_twin, make_loop, one_call, pictures, tin
 
 from cnnlab.errors import UserError
 from cnnlab.params import Optimizer, Schedule
-from cnnlab.train.loop import fit
+from cnnlab.train.loop import PART, fit
 
 DATA = pictures(70)
 TRAIN, VALIDATION = np.arange(52, dtype=np.int32), np.arange(52, 70, dtype=np.int32)
@@ -55,8 +55,12 @@ def fit_keras(model: keras.Model, epochs: int, callbacks: list[keras.callbacks.C
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_weights_and_metrics_equal_those_of_fit(name: str, epochs: int, replicas: tf.distribute.Strategy) -> None:
+@pytest.mark.parametrize(("epochs", "part"), [(1, PART), (3, PART), (3, 3)])
+def test_weights_and_metrics_equal_those_of_fit(
+    name: str, epochs: int, part: int, replicas: tf.distribute.Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With gradients of whole batches, and with those of batches in parts (3, 3 and 2 images)."""
+    monkeypatch.setattr("cnnlab.train.loop.PART", part)
     ours, theirs = OPTIMIZERS[name]
     loop = make_loop(replicas, DATA, ours, batch_size=BATCH)
     twin = keras_twin(loop, theirs(), tiny)

@@ -17,6 +17,7 @@ from cnnlab.data import augment, batches
 from cnnlab.errors import UserError
 from cnnlab.nets.homework import homework
 from cnnlab.params import Augment, Optimizer, Schedule, Strategy
+from cnnlab.train.loop import PART
 from cnnlab.train.strategy import strategy
 
 LESSON = Augment(shift=0.1, flip="random")
@@ -95,31 +96,33 @@ def test_replicas_stay_equal(two_replicas: tf.distribute.Strategy) -> None:
 
 
 class Masks(layers.Layer):
-    """Dropout on ones: each image's mask in place of the image, kept in a variable of each replica."""
+    """Dropout on ones: each image's mask in place of the image; each replica keeps its last 12 in a variable."""
 
     def __init__(self) -> None:
         super().__init__()
         self.dropout = layers.Dropout(0.5)
-        self.kept = self.add_weight(shape=(4, 50), initializer="zeros", trainable=False)
+        self.kept = self.add_weight(shape=(12, 50), initializer="zeros", trainable=False)
 
     def call(self, images: Any, training: bool = False) -> Any:
         mask = self.dropout(keras.ops.ones((keras.ops.shape(images)[0], 50)), training=training)
         if training:
-            self.kept.assign(mask)
+            self.kept.assign(keras.ops.concatenate([self.kept, mask])[-12:])
         return mask
 
 
-def test_replicas_drop_units_of_their_own(two_replicas: tf.distribute.Strategy) -> None:
-    """Keras's generators alone would draw the same masks on every replica."""
+@pytest.mark.parametrize("part", [2, 3, PART])
+def test_replicas_and_parts_drop_units_of_their_own(
+    part: int, two_replicas: tf.distribute.Strategy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras's generators alone would draw the same masks on every replica; a batch of 6 is a last one."""
+    monkeypatch.setattr("cnnlab.train.loop.PART", part)
     network = lambda: keras.Sequential([keras.Input(SHAPE), Masks(), layers.Dense(CLASSES)])  # noqa: E731
-    loop = make_loop(two_replicas, pictures(40), RMSPROP, batch_size=8, network=network)
-    seen = []
-    for step in range(3):
-        one_call(loop, np.arange(8)[None], 0, step)
-        seen += copies(loop, loop.model.layers[0].kept)
-    assert {float(value) for mask in seen for value in np.unique(mask)} == {0.0, 2.0}
-    rows = np.concatenate(seen)
-    assert len(np.unique(rows, axis=0)) == len(rows) == 3 * 8  # of 2 to the 50
+    loop = make_loop(two_replicas, pictures(40), RMSPROP, batch_size=9, network=network)
+    for step, size in enumerate((9, 6, 9)):
+        one_call(loop, np.arange(size)[None], 0, step)
+    rows = np.concatenate(copies(loop, loop.model.layers[0].kept))
+    assert set(np.unique(rows)) == {0.0, 2.0}
+    assert len(np.unique(rows, axis=0)) == len(rows) == 24  # of 2 to the 50
 
 
 # Batch normalisation
