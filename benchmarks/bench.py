@@ -33,16 +33,17 @@ of a comparison do a round each, in alternating order, after a first one that co
 medians, a ratio is the median of the pairs' ratios with the lowest and the highest. All sides get the same images and
 cores.
 
-The lesson's script is the handout's: `fit` on an `ImageDataGenerator`. Keras `fit` on tf.data has the
-augmentation in `Dataset.map`, once by Keras's own layers and once by cnnlab's function, and takes the faster of 1 and
-32 steps per execution; the first round decides. PyTorch: channels last, data in memory, whole batches augmented by one
-`grid_sample`, OpenMP's threads waiting passively. The peak is TensorFlow's best square product of float32 matrices on the same threads (on a GPU: TF32), measured in turns with the
-training; operations are those of convolutions and dense layers, 2 for a multiplication with addition, training as 3
-times forward. The airbench network trains by SGD on a quarter of the images of a round (at least a batch), flipped
-and shifted by whole pixels. Workers share the batch on this machine's loopback interface. Tracking: seconds of the
-training thread in the callbacks, and all processor time of the thread that sends to a new SQLite store, for the 45
-records of an epoch of 45,000 images at batch 32, to whose length the seconds of a round's epoch are scaled. Input
-alone: cnnlab's training loop with a network that takes the mean of the pixels, on eight times the images of a round.
+The lesson's script is the handout's: `fit` on an `ImageDataGenerator`. Keras `fit` on tf.data has the augmentation in
+`Dataset.map`, once by Keras's own layers and once by cnnlab's function, and takes the faster of 1 and 32 steps per
+execution; the first round decides. PyTorch: channels last, data in memory, whole batches augmented by one
+`grid_sample`, OpenMP's threads waiting passively. The peak is TensorFlow's best square product of float32 matrices on
+the same threads (on a GPU: TF32), measured in turns with the training; operations are those of convolutions and dense
+layers, 2 for a multiplication with addition, training as 3 times forward. The airbench network trains by SGD on a
+quarter of the images of a round (at least a batch), flipped and shifted by whole pixels. Workers share the batch on
+this machine's loopback interface. Tracking: seconds of the training thread in the callbacks, and all processor time of
+the thread that sends to a new SQLite store, for the 45 records of an epoch of 45,000 images at batch 32, to whose
+length the seconds of a round's epoch are scaled. Input alone: cnnlab's training loop with a network that takes the
+mean of the pixels, on eight times the images of a round.
 """
 
 

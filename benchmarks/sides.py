@@ -3,7 +3,6 @@
 Usage, by bench.py: python benchmarks/sides.py NAME BATCH IMAGES, or: python benchmarks/sides.py probe
 """
 
-import itertools
 import json
 import statistics
 import sys
