@@ -11,7 +11,9 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -98,6 +100,79 @@ class Train(Section):
     checkpoint_minutes: Positive
 
 
+class Choices(Section):
+    """A value of the space that is one of some; searched only where the keys that `when` names have values it names."""
+
+    choices: Annotated[list[int | float | str | bool | None], Field(min_length=2)]
+    when: dict[str, list[int | float | str | bool | None]] = {}
+
+    @model_validator(mode="after")
+    def _all_differ(self) -> Self:
+        if len({(type(choice), choice) for choice in self.choices}) < len(self.choices):
+            raise ValueError("choices that all differ")
+        return self
+
+
+class Range(Section):
+    """A number of the space from `low` to `high`, both included; a whole one where both are.
+
+    `log` searches its logarithm, `step` multiples of it above `low`. `when` as for Choices.
+    """
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    step: Annotated[int | float, Field(gt=0)] | None = None
+    when: dict[str, list[int | float | str | bool | None]] = {}
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError("low below high")
+        if self.log and (self.low <= 0 or self.step):
+            raise ValueError("log with a low above 0 and without step")
+        if self.whole and isinstance(self.step, float):
+            raise ValueError("a whole step between whole numbers")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether only whole numbers are meant."""
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+def _kind_of_range(value: Any) -> str:
+    return "choices" if isinstance(value, dict) and "choices" in value else "range"
+
+
+Searched = Annotated[Annotated[Choices, Tag("choices")] | Annotated[Range, Tag("range")], Discriminator(_kind_of_range)]
+
+
+class SweepBudget(Section):
+    """How far a sweep goes: trials, and for each of them epochs and training images."""
+
+    trials: Count
+    epochs: Count
+    train_images: Count | None
+
+
+class Sweep(Section):
+    """Stage sweep: a search around the variant `base`, trial 0, by changing the keys of `space`.
+
+    `minimise` adds a second objective, without pruning. `workers` trials run at a time, by default one for each
+    `gpus_per_trial` GPUs, without any one for each core up to 8.
+    """
+
+    base: str
+    minimise: Literal["flop", "parameters"] | None
+    pruner: Literal["halving", "hyperband", "none"]
+    seed: Seed
+    workers: Count | None
+    gpus_per_trial: Count
+    budgets: dict[Literal["smoke", "laptop", "full"], SweepBudget]
+    space: dict[str, Searched] = Field(min_length=1)
+
+
 class LessonNetwork(Section):
     """A network of the course without knobs."""
 
@@ -105,13 +180,33 @@ class LessonNetwork(Section):
 
 
 class HomeworkNetwork(Section):
-    """The configurable CIFAR-10 network; `filters` has one entry a stage of two convolutions."""
+    """The configurable CIFAR-10 network; the defaults are the lesson's.
+
+    `filters`, `blocks` (number of convolutions) and `conv_dropout` (after the pool) have one entry a stage. `kernel` is
+    the side of every convolution. `padding` is that of a stage's last one; the others are same. `batch_norm` puts a
+    normalisation between each hidden layer and its `activation`. `pooling` stride is a 2×2 convolution with stride 2.
+    `dense_units` 0 is no hidden dense layer after the `head`, and no `dense_dropout`.
+    """
 
     name: Literal["homework"]
     filters: list[Count] = Field(min_length=1)
-    conv_dropout: Fraction
-    dense_units: Count
-    dense_dropout: Fraction
+    blocks: list[Count]
+    conv_dropout: list[Fraction]
+    kernel: Count = 3
+    padding: Literal["valid", "same"] = "valid"
+    activation: Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "softsign"] = "relu"
+    batch_norm: bool = False
+    pooling: Literal["max", "average", "stride"] = "max"
+    head: Literal["flatten", "global_average", "global_max"] = "flatten"
+    dense_units: Annotated[int, Field(ge=0, lt=2**31)] = 512
+    dense_dropout: Fraction = 0.5
+
+    @model_validator(mode="after")
+    def _one_entry_a_stage(self) -> Self:
+        for name, entries in (("blocks", self.blocks), ("conv_dropout", self.conv_dropout)):
+            if len(entries) != len(self.filters):
+                raise ValueError(f"{name} with one entry a stage, as filters has: {len(self.filters)}")
+        return self
 
 
 NETWORKS = (LessonNetwork, HomeworkNetwork)
@@ -223,12 +318,17 @@ class Params(Section):
     preprocess: Preprocess
     strategy: Strategy
     train: Train
+    sweep: Sweep
     variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Variant] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         if self.budget not in self.budgets:
             raise ValueError(f"a section budgets.{self.budget}, because budget is {self.budget}")
+        if self.budget not in self.sweep.budgets:
+            raise ValueError(f"a section sweep.budgets.{self.budget}, because budget is {self.budget}")
+        if self.sweep.base not in self.variants:
+            raise ValueError(f"one of {', '.join(self.variants)} in sweep.base")
         for name, variant in self.variants.items():
             if variant.data not in self.fetch.sets:
                 raise ValueError(f"{variant.data} in fetch.sets, because variants.{name} trains on it")

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ import numpy as np
 from filelock import FileLock
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param
+from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.models.signature import ModelSignature
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from cnnlab import errors
 from cnnlab.errors import UserError
@@ -70,9 +72,19 @@ def client(uri: str = "") -> mlflow.MlflowClient:
     except MlflowException as error:
         raise UserError(
             f"Cannot open the MLflow store. Expected one at MLFLOW_TRACKING_URI or in {MLRUNS}/. "
-            f"Received {_masked(uri)}: {_told(error)}"
+            f"Received {masked(uri)}: {_told(error)}"
         ) from error
     return store
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How MLflow's list shows a run: its experiment, name, and tags beside the usual ones."""
+
+    experiment: str
+    title: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None  # by which it is found again; None where another one is kept for it
 
 
 class Run:
@@ -153,6 +165,10 @@ class Run:
             np.save(stream, example)
         self._record("model", file=self._copy(path), example=self._relative(kept))
 
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the run; earlier values are replaced."""
+        self._record("tags", tags=dict(tags))
+
     def finish(self, status: str = "FINISHED") -> None:
         """Close the run as FINISHED, FAILED or KILLED, and wait until all is sent or MLflow fails to take it.
 
@@ -197,6 +213,27 @@ def sync() -> None:
         )
 
 
+def children(parent_id: str) -> list[mlflow.entities.Run]:
+    """All runs whose parent is `parent_id`."""
+    store = client()
+    experiment = store.get_run(parent_id).info.experiment_id
+    found, token = [], None
+    while token != "":
+        page = store.search_runs(
+            [experiment], f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent_id}'", max_results=1000, page_token=token
+        )
+        found += page
+        token = page.token or ""
+    return found
+
+
+def settle(run_id: str, status: str, tags: Mapping[str, str]) -> None:
+    """Close a run whose process died: what it left on disk is sent, then `status` and `tags` are set."""
+    run = Run(run_id)
+    run.set_tags(tags)
+    run.finish(status)
+
+
 def _replay(run_id: str) -> bool:
     """Send one journal and say how that went; whether all of it was sent."""
     try:
@@ -237,6 +274,8 @@ def _write(store: mlflow.MlflowClient, run_id: str, folder: Path, record: Record
     match record["kind"]:
         case "params":
             store.log_batch(run_id, params=[Param(k, v) for k, v in record["params"].items()])
+        case "tags":
+            store.log_batch(run_id, tags=[RunTag(k, v) for k, v in record["tags"].items()])
         case "metrics":
             points = [(step, *item) for step, values in record["points"] for item in values.items()]
             store.log_batch(run_id, metrics=[Metric(k, v, record["time_ms"], step) for step, k, v in points])
@@ -349,11 +388,12 @@ def _now_ms() -> int:
 
 def _told(error: Exception) -> str:
     """What went wrong, in one line."""
-    return _masked(str(error).partition("\n")[0][:300]) or type(error).__name__
+    return masked(str(error).partition("\n")[0][:300]) or type(error).__name__
 
 
-def _masked(text: str) -> str:
-    return re.sub(r"//[^@/\s]*@", "//***@", text)  # no password in a log
+def masked(text: str) -> str:
+    """`text` without the user names and passwords of its URLs."""
+    return re.sub(r"//[^@/\s]*@", "//***@", text)
 
 
 def _git_dirty() -> str:

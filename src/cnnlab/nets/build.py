@@ -24,5 +24,6 @@ def build(network: LessonNetwork | HomeworkNetwork, data_set: DataSet) -> keras.
     except ValueError as error:
         raise UserError(
             f"Network {network.name} does not fit {data_set.name}. Expected layers that {data_set.shape} pictures can "
-            f"pass. Received {knobs or 'its own layers'}: {str(error).splitlines()[0]} Take fewer stages."
+            f"pass. Received {knobs or 'its own layers'}: {str(error).splitlines()[0]} "
+            "Take fewer stages, a smaller kernel or padding same."
         ) from error

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 from keras import layers
+
+POOLS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
+HEADS = {
+    "flatten": layers.Flatten,
+    "global_average": layers.GlobalAveragePooling2D,
+    "global_max": layers.GlobalMaxPooling2D,
+}
+LEAK = 0.1  # the slides' slope of leaky ReLU, printed there as max(-0.1x, x) with a stray minus
 
 
 def homework(
@@ -12,28 +21,48 @@ def homework(
     classifier_activation: str | None = "softmax",
     *,
     filters: Sequence[int] = (32, 64),
-    conv_dropout: float = 0.25,
+    blocks: Sequence[int] = (2, 2),
+    conv_dropout: Sequence[float] = (0.25, 0.25),
+    kernel: int = 3,
+    padding: str = "valid",
+    activation: str = "relu",
+    batch_norm: bool = False,
+    pooling: str = "max",
+    head: str = "flatten",
     dense_units: int = 512,
     dense_dropout: float = 0.5,
 ) -> keras.Model:
-    """Stages of two 3×3 convolutions, max pooling and dropout, then one hidden dense layer.
+    """Stages of convolutions, a pool and dropout, then one hidden dense layer and the classifier.
 
     The defaults give the handout's network of cell In [6]: 1,250,858 parameters.
     Input (batch, height, width, channels) floats; output (batch, classes), probabilities, or logits where
-    `classifier_activation` is None. `filters` has one entry a stage; dropout rates are in [0, 1).
+    `classifier_activation` is None. The knobs are those of `params.HomeworkNetwork`. Raises ValueError where the
+    pictures are too small, or `filters`, `blocks` and `conv_dropout` have not one entry a stage each.
     """
     model = keras.Sequential([keras.Input(input_shape)], name="homework")
-    for count in filters:
-        model.add(layers.Conv2D(count, 3, padding="same"))
-        model.add(layers.Activation("relu"))
-        model.add(layers.Conv2D(count, 3))
-        model.add(layers.Activation("relu"))
-        model.add(layers.MaxPooling2D(2))
-        model.add(layers.Dropout(conv_dropout))
-    model.add(layers.Flatten())
-    model.add(layers.Dense(dense_units))
-    model.add(layers.Activation("relu"))
-    model.add(layers.Dropout(dense_dropout))
+    for count, convolutions, rate in zip(filters, blocks, conv_dropout, strict=True):
+        for pads in ["same"] * (convolutions - 1) + [padding]:
+            _add(model, layers.Conv2D(count, kernel, padding=pads, use_bias=not batch_norm), activation)
+        if pooling == "stride":
+            _add(model, layers.Conv2D(count, 2, strides=2, use_bias=not batch_norm), activation)
+        else:
+            model.add(POOLS[pooling](2))
+        if rate:
+            model.add(layers.Dropout(rate))
+    model.add(HEADS[head]())
+    if dense_units:
+        _add(model, layers.Dense(dense_units, use_bias=not batch_norm), activation)
+        if dense_dropout:
+            model.add(layers.Dropout(dense_dropout))
     model.add(layers.Dense(classes))
     model.add(layers.Activation(classifier_activation))
     return model
+
+
+def _add(model: keras.Sequential, layer: layers.Layer, activation: str) -> None:
+    """Add a layer and its activation; between them, in place of a bias, a normalisation over all replicas."""
+    model.add(layer)
+    if not layer.use_bias:
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        model.add(layers.BatchNormalization(synchronized=replicas > 1))  # one replica keeps XLA, see train/loop.py
+    model.add(layers.LeakyReLU(LEAK) if activation == "leaky_relu" else layers.Activation(activation))

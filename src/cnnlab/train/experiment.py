@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ from cnnlab.train.history import History
 from cnnlab.train.loop import Interrupted, Loop, fit
 from cnnlab.train.strategy import broadcast, is_chief, sum_over_workers, workers
 from cnnlab.train.strategy import strategy as make_strategy
+
+Watcher = Callable[[track.Run, History], keras.callbacks.Callback]
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras's dtype policies
 LOST_WORKER = (  # what TensorFlow raises on the workers that are left
@@ -56,41 +58,67 @@ def train_variant(runs: Sequence[params.Run], devices: params.Strategy, knobs: p
     with _whole_folder(folder, checkpoints / "finished") if chief else nullcontext(folder) as partial:
         for run in runs:
             target = partial if run is first else partial / f"seed-{run.seed}"
-            Experiment(run, strategy, knobs, checkpoints / f"seed-{run.seed}.npz").execute(target)
+            entry = track.Entry(run.data, f"{run.variant} seed {run.seed}")
+            Experiment(run, strategy, knobs, checkpoints / f"seed-{run.seed}.npz", entry).execute(target)
     if chief:
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 @dataclass(frozen=True)
+class Trained:
+    """What is at hand when a training is through; `tracker` is None for every worker but the chief."""
+
+    loop: Loop
+    data: Processed
+    validation: np.ndarray
+    history: History
+    tracker: track.Run | None
+
+
+@dataclass(frozen=True)
 class Experiment:
-    """One run with the strategy it trains under and the checkpoint it continues from."""
+    """One run with the strategy it trains under, the checkpoint it continues from, and its entry in MLflow."""
 
     run: params.Run
     strategy: tf.distribute.Strategy
     knobs: params.Train
     checkpoint: Path
+    entry: track.Entry
 
     def execute(self, folder: Path) -> None:
         """Train, score the test set once, and write the run's files into `folder` and to MLflow.
 
+        Raises UserError as `trained`.
+        """
+        with self.trained() as done, done.loop.averaged():
+            logits = self._logits(done.loop, done.data, done.validation)
+            if done.tracker:
+                self._write(folder, done, logits, done.tracker)
+
+    @contextmanager
+    def trained(self, watchers: Sequence[Watcher] = ()) -> Iterator[Trained]:
+        """Train; in the block the MLflow run is open. A watcher makes a Keras callback of that run and the history.
+
         Raises UserError where memory does not suffice, the training diverges, or another worker is lost.
         """
         try:
-            self._execute(folder)
+            with self._trained(watchers) as done:
+                yield done
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise UserError(
-                f"Out of memory: {self._title()}. Expected a network, batches and data that fit the device. Received: "
-                f"{_reason(error)}. Lower batch_size, filters or dense_units, or set train.feeding to streamed."
+                f"Out of memory: {self.entry.title}. Expected a network, batches and data that fit the device. "
+                f"Received: {_reason(error)}. Lower batch_size, filters or dense_units, or set train.feeding to streamed."
             ) from error
         except LOST_WORKER as error:
             if workers(self.strategy) == 1:
                 raise
             raise UserError(
-                f"A worker was lost: {self._title()}. Expected {workers(self.strategy)} of them. Received: "
+                f"A worker was lost: {self.entry.title}. Expected {workers(self.strategy)} of them. Received: "
                 f"{_reason(error)}. Start all again: the training continues from its checkpoint."
             ) from error
 
-    def _execute(self, folder: Path) -> None:
+    @contextmanager
+    def _trained(self, watchers: Sequence[Watcher]) -> Iterator[Trained]:
         data = open_processed(self.run.data)
         train, validation = data.split(self.run.validation, self.run.train_images)
         loop = self._loop(data, len(train))
@@ -104,13 +132,11 @@ class Experiment:
             callbacks = [EarlyStopping(standing.history, self.run.early_stopping)]
             if tracker:
                 callbacks += [saver, Logger(tracker, standing.history)]
+                callbacks += [watcher(tracker, standing.history) for watcher in watchers]
             self._train(loop, train, validation, standing.history, callbacks, saver)
             if keep_best:
                 self._restored(saver.best, loop.model, data)
-            with loop.averaged():
-                logits = self._logits(loop, data, validation)
-                if tracker:
-                    self._write(folder, loop.model, data, validation, logits, standing.history, tracker)
+            yield Trained(loop, data, validation, standing.history, tracker)
         sum_over_workers(self.strategy, np.zeros(1))  # nobody leaves before the chief has written
 
     def _loop(self, data: Processed, images: int) -> Loop:
@@ -147,7 +173,7 @@ class Experiment:
         if standing.run_id is None:
             saver.save()  # the key first, so that a training killed from here on finds the run it began
         else:
-            print(f"{self._title()}  continues after {_where(standing.history)}")
+            print(f"{self.entry.title}  continues after {_where(standing.history)}")
         tracker = self._started(standing, model, data)
         standing.run_id = tracker.id
         try:
@@ -160,18 +186,19 @@ class Experiment:
     def _started(self, standing: state.State, model: keras.Model, data: Processed) -> track.Run:
         devices = ", ".join(sorted(self.strategy.extended.worker_devices))
         tracker = track.Run.start(
-            standing.key,
-            self.run.data,
-            self._title(),
+            self.entry.key or standing.key,
+            self.entry.experiment,
+            self.entry.title,
             {**self.run.model_dump(), "parameters": model.count_params()},
             {
                 "variant": self.run.variant,
                 "seed": str(self.run.seed),
                 "devices": devices,
                 "workers": str(workers(self.strategy)),
+                **self.entry.tags,
             },
             f"Network {self.run.network.name} on {self.run.data}, trained by variant {self.run.variant}.",
-            known_id=standing.run_id,
+            known_id=None if self.entry.key else standing.run_id,
         )
         origin = lookup(self.run.data).downloads[0].url
         contexts: dict[Split, str] = {"train": "training", "test": "testing"}
@@ -197,12 +224,12 @@ class Experiment:
                     self.run.epochs,
                     history=history,
                     callbacks=callbacks,
-                    title=self._title(),
+                    title=self.entry.title,
                 )
         except Interrupted as error:
             if is_chief(self.strategy):
                 saver.save()
-            where = f"interrupted: {self._title()} was saved after {_where(history)}; the same command continues it"
+            where = f"interrupted: {self.entry.title} was saved after {_where(history)}; the same command continues it"
             raise Interrupted(where) from error
 
     def _logits(self, loop: Loop, data: Processed, validation: np.ndarray) -> dict[str, np.ndarray]:
@@ -212,17 +239,9 @@ class Experiment:
             "test": loop.logits(test, np.arange(len(data.test_labels))),
         }
 
-    def _write(
-        self,
-        folder: Path,
-        model: keras.Model,
-        data: Processed,
-        validation: np.ndarray,
-        logits: dict[str, np.ndarray],
-        history: History,
-        tracker: track.Run,
-    ) -> None:
+    def _write(self, folder: Path, done: Trained, logits: dict[str, np.ndarray], tracker: track.Run) -> None:
         folder.mkdir(exist_ok=True)
+        model, data, validation, history = done.loop.model, done.data, done.validation, done.history
         labels = {"validation": data.train_labels[validation], "test": np.asarray(data.test_labels)}
         best = history.epochs[-1 - epochs_since_best(history)] if self.run.early_stopping else history.epochs[-1]
         metrics = {
@@ -246,10 +265,7 @@ class Experiment:
         tracker.log_metrics([(len(history.epochs), final)], time_ms=int(history.epochs[-1]["time"]))
         example = data.train_images[validation[:2]].astype(np.float32) / 255
         tracker.log_model(folder / "model.keras", example)
-        print(f"{self._title()}  test accuracy {metrics['test_accuracy']:.4f}", flush=True)
-
-    def _title(self) -> str:
-        return f"{self.run.variant} seed {self.run.seed}"
+        print(f"{self.entry.title}  test accuracy {metrics['test_accuracy']:.4f}", flush=True)
 
     def _fingerprint(self, data: Processed) -> str:
         return track.digest({"run": self.run.model_dump(), "data": data.card["digests"]})

@@ -1,0 +1,1 @@
+"""Sweeps: a search over the knobs of a variant, by Optuna, each trial in a process of its own."""

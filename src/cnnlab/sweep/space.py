@@ -1,0 +1,171 @@
+"""The space of a sweep: keys of a variant as in params.yaml, each with what it is searched over."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optuna
+from pydantic import ValidationError
+
+from cnnlab.errors import UserError
+from cnnlab.params import Choices, Searched, Variant
+
+Space = Mapping[str, Searched]
+Values = dict[str, Any]
+Chooser = Callable[[str, Searched], Any]
+
+_MISSING = object()
+
+
+def suggest(trial: optuna.Trial, space: Space, base: Variant) -> Values:
+    """The trial's value of every key whose conditions hold, asked of Optuna in the order of the space."""
+
+    def ask(key: str, searched: Searched) -> Any:
+        if isinstance(searched, Choices):
+            return trial.suggest_categorical(key, searched.choices)
+        if searched.whole:
+            step = int(searched.step or 1)
+            return trial.suggest_int(key, int(searched.low), int(searched.high), step=step, log=searched.log)
+        return trial.suggest_float(key, searched.low, searched.high, step=searched.step, log=searched.log)
+
+    return _walk(space, base, ask)
+
+
+def baseline(space: Space, base: Variant) -> Values:
+    """The base variant's own value of every key whose conditions hold: trial 0."""
+    tree = base.model_dump()
+    return _walk(space, base, lambda key, _: _own(tree, key))
+
+
+def apply(base: Variant, values: Mapping[str, Any]) -> Variant:
+    """The variant with `values` in place of its own; None as an item of a list leaves the item out.
+
+    Raises UserError where the values together make no valid variant.
+    """
+    tree = base.model_dump()
+    for key, value in values.items():
+        *path, last = key.split(".")
+        node: Any = tree
+        for part in path:
+            node = node[part]
+        if isinstance(node, dict):
+            node[last] = value
+        elif value is not None:
+            node[int(last) : int(last) + 1] = [value]
+    try:
+        return Variant.model_validate(tree)
+    except ValidationError as error:
+        mistake = error.errors()[0]
+        told = ", ".join(f"{key}: {value}" for key, value in values.items())
+        raise UserError(
+            f"Invalid combination in sweep.space. Expected a valid variant. Received: {told}. "
+            f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}."
+        ) from error
+
+
+def check(space: Space, base: Variant) -> None:
+    """Raise UserError for a key or value that no variant has, a condition that never holds, or a baseline outside."""
+    tree = base.model_dump()
+    for key, searched in space.items():
+        _check_key(tree, space, key)
+        for value in _candidates(searched):
+            apply(base, _with(space, base, key, value))
+    own = baseline(space, base)
+    for key, value in own.items():
+        if not _holds(space[key], value):
+            raise UserError(
+                f"Invalid sweep.space.{key}. Expected the base variant's own value among the searched ones, because "
+                f"trial 0 is the base itself. Received: {_told(space[key])} without {value!r}. Add it."
+            )
+
+
+def _walk(space: Space, base: Variant, choose: Chooser) -> Values:
+    tree = base.model_dump()
+    values: Values = {}
+    for key, searched in space.items():
+        # A searched key whose own conditions fail has no value, so what depends on it has none either.
+        known = {
+            parent: values.get(parent, _MISSING) if parent in space else _own(tree, parent) for parent in searched.when
+        }
+        if all(known[parent] in allowed for parent, allowed in searched.when.items()):
+            values[key] = choose(key, searched)
+    return values
+
+
+_MISSING = object()
+
+
+def _with(space: Space, base: Variant, key: str, value: Any) -> Values:
+    """A trial's values in which `key` is `value`: its conditions are made to hold, the rest stays the base's own."""
+    forced = {key: value}
+    for name in reversed(list(space)):
+        if name in forced:
+            forced = {parent: allowed[0] for parent, allowed in space[name].when.items() if parent in space} | forced
+    tree = base.model_dump()
+
+    def choose(name: str, searched: Searched) -> Any:
+        own = _own(tree, name)
+        return forced.get(name, own if _holds(searched, own) else _candidates(searched)[0])
+
+    values = _walk(space, base, choose)
+    if key not in values:
+        raise UserError(
+            f"Invalid sweep.space.{key}.when. Expected conditions that can hold together, on earlier keys of the space "
+            f"or keys of the base variant. Received: {dict(space[key].when)}."
+        )
+    return values
+
+
+def _check_key(tree: Mapping[str, Any], space: Space, key: str) -> None:
+    for name in (key, *space[key].when):
+        node: Any = tree
+        *path, last = name.split(".")
+        for part in path:
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, list) and last.isdigit():
+            continue
+        if not isinstance(node, dict) or last not in node or isinstance(node[last], dict | list):
+            known = list(_leaves(tree))
+            near = difflib.get_close_matches(name, known, n=1)
+            raise UserError(
+                f"Unknown key {name} in sweep.space. Expected one of: {', '.join(known)}. Received: {name!r}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            names += _leaves(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            names += [f"{prefix}{key}.{i}" for i in range(len(value))]
+        else:
+            names.append(f"{prefix}{key}")
+    return names
+
+
+def _own(tree: Mapping[str, Any], key: str) -> Any:
+    """The variant's value at `key`; None past the end of a list."""
+    node: Any = tree
+    for part in key.split("."):
+        missing = isinstance(node, list) and int(part) >= len(node)
+        node = None if missing else node[int(part) if isinstance(node, list) else part]
+    return node
+
+
+def _candidates(searched: Searched) -> list[Any]:
+    return list(searched.choices) if isinstance(searched, Choices) else [searched.low, searched.high]
+
+
+def _holds(searched: Searched, value: Any) -> bool:
+    if isinstance(searched, Choices):
+        return any(value == choice and type(value) is type(choice) for choice in searched.choices)
+    number = isinstance(value, int if searched.whole else int | float) and not isinstance(value, bool)
+    return number and searched.low <= value <= searched.high
+
+
+def _told(searched: Searched) -> str:
+    if isinstance(searched, Choices):
+        return f"choices {searched.choices}"
+    return f"the range from {searched.low} to {searched.high}"

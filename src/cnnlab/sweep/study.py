@@ -1,0 +1,252 @@
+"""The study of a sweep: begun or continued, its trials claimed, failed and tried again; every process may be killed.
+
+Whose a running trial is stands in its attributes: `owner` names a lock file that the owner's process holds, `heartbeat`
+is renewed. So on one host a dead owner is seen at once, and from another one after STALE_S seconds. Optuna's own
+heartbeat knows databases alone and `optimize`'s own loop.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from filelock import FileLock, Timeout
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from cnnlab import track
+from cnnlab.errors import UserError
+from cnnlab.files import MLRUNS
+from cnnlab.sweep import space
+from cnnlab.sweep.plan import Plan, entry
+from cnnlab.sweep.results import best
+from cnnlab.sweep.storage import NumberedTPE, open_storage, patiently
+
+OWNERS = MLRUNS / "sweeps"
+STALE_S = 60.0
+BEGINNING_S = 10.0
+ATTEMPTS = 3
+MATCH = 1.05  # training costs that differ by less count as equal
+
+
+@dataclass
+class Ledger:
+    """A study as one owner sees it."""
+
+    plan: Plan
+    study: optuna.Study
+    owner: str
+    parent: str  # MLflow's run of the study
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, by number."""
+        return patiently(lambda: self.study.get_trials(deepcopy=False))
+
+    def trial(self, number: int) -> FrozenTrial:
+        """The trial `number`."""
+        return self.trials()[number]
+
+    def note(self, trial: FrozenTrial, **values: Any) -> None:
+        """Set user attributes of a trial that is not finished."""
+        for name, value in values.items():
+            _repeat(self.study._storage.set_trial_user_attr, trial._trial_id, name, value)
+
+    def claim(self) -> FrozenTrial | None:
+        """The next waiting trial, with its values chosen; None where none waits, or where it made no valid variant."""
+        if not any(t.state is TrialState.WAITING for t in self.trials()):
+            return None
+        asked = patiently(self.study.ask)
+        attrs = {"original": asked.number, "attempt": 1, "role": "search", "epochs": self.plan.epochs}
+        attrs |= {name: value for name, value in asked.user_attrs.items() if name in attrs}
+        trial = self.trial(asked.number)
+        self.note(trial, **attrs, owner=self.owner, heartbeat=time.time())
+        try:
+            values = patiently(lambda: space.suggest(asked, self.plan.sweep.space, self.plan.base))
+            self.note(trial, variant=space.apply(self.plan.base, values).model_dump())
+        except UserError as error:
+            self.note(trial, reason=str(error), retry="no")
+            self.fail(asked.number)
+            return None
+        return self.trial(asked.number)
+
+    def beat(self, numbers: list[int]) -> None:
+        """Renew the heartbeat of trials of one's own."""
+        for trial in (self.trials()[number] for number in numbers):
+            if trial.state is TrialState.RUNNING:
+                try:
+                    self.note(trial, heartbeat=time.time())
+                except UpdateFinishedTrialError:
+                    continue  # it ended in between
+
+    def fail(self, number: int, reason: str = "") -> None:
+        """End a trial as failed, for its own reason or else `reason`, and let it be tried again where that may help."""
+        trial = self.trial(number)
+        try:
+            if "reason" not in trial.user_attrs:
+                self.note(trial, reason=reason, retry="again")
+            _repeat(self.study._storage.set_trial_state_values, trial._trial_id, TrialState.FAIL)
+        except UpdateFinishedTrialError:
+            return  # by another process
+        self.try_again(self.trial(number))
+
+    def try_again(self, trial: FrozenTrial) -> None:
+        """Enqueue the next attempt at a failed trial, if there is to be one; its checkpoint is its start."""
+        attempt = _next_attempt(trial)
+        if attempt is None:
+            return
+        kept = {name: value for name, value in trial.user_attrs.items() if name in ("role", "epochs")}
+        known = {"original": _original(trial), "attempt": attempt, **kept}
+        patiently(lambda: self.study.enqueue_trial(trial.params, user_attrs=known))
+
+    def recover(self) -> None:
+        """Fail the running trials of dead owners, and enqueue attempts that a death kept from being enqueued."""
+        trials = self.trials()
+        for trial in trials:
+            if trial.state is TrialState.RUNNING and trial.user_attrs.get("owner") != self.owner and _dead(trial):
+                self.fail(trial.number, "the sweep's process on its host died or was stopped")
+        for trial in self._orphans():
+            if time.time() - _ended(trial) > STALE_S:
+                self.try_again(trial)
+
+    def _orphans(self) -> list[FrozenTrial]:
+        """Failed trials whose next attempt is not yet enqueued."""
+        last = {_original(trial): trial for trial in self.trials()}
+        return [trial for trial in last.values() if trial.state is TrialState.FAIL and _next_attempt(trial)]
+
+    def is_done(self) -> bool:
+        """Whether no trial waits, runs, or is to be tried again."""
+        return all(trial.state.is_finished() for trial in self.trials()) and not self._orphans()
+
+    def add_equal_cost(self) -> bool:
+        """Enqueue the baseline once more with as many epochs as the best trial's cost pays; False if none is needed."""
+        winner = best(self.study)
+        first = next(iter(self.trials()), None)
+        if winner is None or first is None or first.state is not TrialState.COMPLETE:
+            return False
+        ratio = winner.user_attrs["training_flop"] / first.user_attrs["training_flop"]
+        epochs = round(ratio * self.plan.epochs)
+        done = {t.user_attrs.get("epochs") for t in self.trials() if t.user_attrs.get("role") == "equal cost"}
+        if ratio <= MATCH or epochs in done:
+            return False
+        attrs = {"role": "equal cost", "epochs": epochs}
+        patiently(lambda: self.study.enqueue_trial(first.params, user_attrs=attrs))
+        return True
+
+    def agree(self) -> None:
+        """Make MLflow say of every finished trial what the study says; a kill may have come between the two."""
+        known = {run.data.tags["optuna.trial"]: run for run in track.children(self.parent)}
+        for trial in self.trials():
+            if not trial.state.is_finished() or "original" not in trial.user_attrs:
+                continue
+            tags = {"optuna.state": trial.state.name, "reason": trial.user_attrs.get("reason", "")}
+            status = "FAILED" if trial.state is TrialState.FAIL else "FINISHED"
+            run = known.get(str(trial.number))
+            if run and run.info.status == status and tags.items() <= {"reason": "", **run.data.tags}.items():
+                continue
+            shown = entry(self.plan, self.parent, trial)
+            run_id = run.info.run_id if run else _created(shown)
+            track.settle(run_id, status, tags)
+
+
+def open_ledger(plan: Plan, owner: str) -> Ledger:
+    """The plan's study, begun or continued, with at least the plan's trials, and its MLflow run."""
+    space.check(plan.sweep.space, plan.base)
+    storage = open_storage(plan.storage)
+    chosen: dict[str, Any] = {
+        "study_name": plan.study,
+        "storage": storage,
+        "sampler": NumberedTPE(plan.sweep.seed),
+        "pruner": plan.pruner(),
+    }
+    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(plan.objectives)]
+    try:
+        study = patiently(lambda: optuna.create_study(**chosen, directions=directions))
+    except DuplicatedStudyError:
+        study = patiently(lambda: optuna.load_study(**chosen))
+        _wait_for_beginning(study)
+    _describe(study, plan)
+    missing = plan.trials - len({_original(t) for t in _planned(study)})
+    for _ in range(missing):
+        patiently(lambda: study.enqueue_trial({}))
+    about = {"study": plan.study, "base": plan.sweep.base, "space": {k: str(v) for k, v in plan.sweep.space.items()}}
+    run = track.Run.start(
+        f"sweep {plan.study}",
+        f"{plan.base.data} sweeps",
+        plan.study,
+        about,
+        {"optuna.study": plan.study},
+        f"A sweep around variant {plan.sweep.base}: each trial is a run below it.",
+    )
+    run.finish()
+    return Ledger(plan, study, owner, run.id)
+
+
+def _describe(study: optuna.Study, plan: Plan) -> None:
+    """Put the baseline first and say what the study is, unless that was done."""
+    if "seed" in patiently(lambda: study.user_attrs):
+        return
+    if not _planned(study):
+        own = space.baseline(plan.sweep.space, plan.base)
+        patiently(lambda: study.enqueue_trial(own, user_attrs={"role": "baseline"}))
+    facts = {
+        "baseline": plan.sweep.base,
+        "objectives": plan.objectives,
+        "epochs": plan.epochs,
+        "train_images": plan.train_images,
+        "seed": plan.sweep.seed,
+    }
+    for name, value in facts.items():
+        _repeat(study.set_user_attr, name, value)
+
+
+def _wait_for_beginning(study: optuna.Study) -> None:
+    """Leave the process that made the study the time to put the baseline first; it may have died before."""
+    end = time.monotonic() + BEGINNING_S
+    while "seed" not in patiently(lambda: study.user_attrs) and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+def _planned(study: optuna.Study) -> list[FrozenTrial]:
+    trials = patiently(lambda: study.get_trials(deepcopy=False))
+    return [trial for trial in trials if trial.user_attrs.get("role") != "equal cost"]
+
+
+def _original(trial: FrozenTrial) -> int:
+    """The number of the first attempt."""
+    return int(trial.user_attrs.get("original", trial.number))
+
+
+def _next_attempt(trial: FrozenTrial) -> int | None:
+    """The number of the attempt to follow a failed one; an interruption does not count as one."""
+    attrs = trial.user_attrs
+    attempt = int(attrs.get("attempt", 1)) + (attrs.get("retry") != "continue")
+    return None if attrs.get("retry") == "no" or attempt > ATTEMPTS else attempt
+
+
+def _ended(trial: FrozenTrial) -> float:
+    return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0
+
+
+def _dead(trial: FrozenTrial) -> bool:
+    owner, beat = trial.user_attrs.get("owner"), float(trial.user_attrs.get("heartbeat", 0.0))
+    started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+    lock = OWNERS / f"{owner}.lock"
+    if owner is None or not lock.exists():
+        return time.time() - max(beat, started) > STALE_S
+    try:
+        with FileLock(lock, timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def _created(shown: track.Entry) -> str:
+    run = track.Run.start(shown.key or "", shown.experiment, shown.title, {}, shown.tags)
+    run.finish("FAILED")
+    return run.id
+
+
+def _repeat(call: Callable[..., Any], *arguments: Any) -> Any:
+    return patiently(lambda: call(*arguments))
