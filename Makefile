@@ -5,19 +5,24 @@ PORT ?= 5000
 # CUDA=1 takes TensorFlow with NVIDIA's libraries in place of the CPU build.
 LOCK := $(if $(CUDA),requirements-cuda.txt,requirements.txt)
 BIN := .venv/bin
+SWEEP = $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(STUDY),--study $(STUDY)) \
+  $(if $(BUDGET),--budget $(BUDGET))
+# In the environment, not on the command line, where every user of the machine could read a password.
+export CNNLAB_STORAGE := $(STORAGE)
 STAMP := .venv/set-up-$(shell cat $(LOCK) pyproject.toml | cksum | tr -s ' \t' '-')
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro sync ui test lint bench lock clean
+.PHONY: help setup repro sweep sweep-status sweep-ui sync ui test lint bench lock clean
 
 help:  ## list the targets
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## build .venv from the lock (CUDA=1: with NVIDIA's libraries)
 
 # uv comes from the lock itself, so its hash is checked too; where it cannot install, plain pip can, more slowly.
+# Compiled at once: without, the import of TensorFlow and MLflow takes 15 s in place of 5 until Python has cached them.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "error: Python " + \
 	  sys.version.split()[0] + " cannot run cnnlab. Expected 3.11, 3.12 or 3.13. Name one: make PYTHON=python3.12")'
@@ -27,7 +32,7 @@ $(STAMP):
 	$(PYTHON) -m venv .venv
 	@awk '/^uv==/ {p = 1; print; next} p && /^ / {print; next} {p = 0}' $(LOCK) > .venv/uv.txt
 	$(BIN)/pip install --quiet --require-hashes -r .venv/uv.txt
-	$(BIN)/uv pip install --quiet --require-hashes -r $(LOCK) \
+	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r $(LOCK) \
 	  || { echo 'uv could not install the lock: pip does it, which takes minutes' >&2; \
 	       $(BIN)/pip install --quiet --require-hashes -r $(LOCK); }
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
@@ -36,6 +41,16 @@ $(STAMP):
 repro: $(STAMP)  ## fetch, preprocess, train, evaluate, report: whatever is not up to date
 	@$(BIN)/python -m cnnlab.params
 	$(BIN)/dvc repro
+
+sweep: $(STAMP)  ## begin or continue a sweep (TRIALS= WORKERS= STUDY= BUDGET= STORAGE=postgresql://…)
+	@$(BIN)/dvc repro --quiet preprocess
+	@$(BIN)/python pipeline/sweep.py $(SWEEP)
+
+sweep-status: $(STAMP)  ## print how a sweep stands (STUDY= BUDGET= STORAGE=)
+	@$(BIN)/python pipeline/sweep.py --status $(SWEEP)
+
+sweep-ui: $(STAMP)  ## open Optuna's dashboard, on this machine only (PORT=8080 STORAGE=)
+	$(BIN)/optuna-dashboard --host 127.0.0.1 --port $(or $(filter-out 5000,$(PORT)),8080) $(or $(subst postgresql:,postgresql+psycopg:,$(STORAGE)),mlruns/optuna.journal)
 
 sync: $(STAMP)  ## send to MLflow what trainings kept while its server was down
 	$(BIN)/python -m cnnlab.track

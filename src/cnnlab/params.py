@@ -24,8 +24,10 @@ from ruamel.yaml.error import YAMLError
 
 from cnnlab.data.catalog import CATALOG
 from cnnlab.errors import UserError, run
+from cnnlab.files import REPORTS
 
 PARAMS = Path("params.yaml")
+TUNED, BEST = "tuned", REPORTS / "sweep/best.yaml"  # the variant that a sweep found, and where it stands
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -159,11 +161,13 @@ class SweepBudget(Section):
 class Sweep(Section):
     """Stage sweep: a search around the variant `base`, trial 0, by changing the keys of `space`.
 
+    `data` repeats the base's, because DVC names the folders of variant `tuned` by it.
     `minimise` adds a second objective, without pruning. `workers` trials run at a time, by default one for each
     `gpus_per_trial` GPUs, without any one for each core up to 8.
     """
 
     base: str
+    data: DataSetName
     minimise: Literal["flop", "parameters"] | None
     pruner: Literal["halving", "hyperband", "none"]
     seed: Seed
@@ -329,6 +333,10 @@ class Params(Section):
             raise ValueError(f"a section sweep.budgets.{self.budget}, because budget is {self.budget}")
         if self.sweep.base not in self.variants:
             raise ValueError(f"one of {', '.join(self.variants)} in sweep.base")
+        if self.sweep.data != (data := self.variants[self.sweep.base].data):
+            raise ValueError(f"{data} in sweep.data, because sweep.base trains on it")
+        if TUNED in self.variants:
+            raise ValueError(f"no variant {TUNED}, which is the name of the one that the sweep finds")
         for name, variant in self.variants.items():
             if variant.data not in self.fetch.sets:
                 raise ValueError(f"{variant.data} in fetch.sets, because variants.{name} trains on it")
@@ -361,11 +369,27 @@ def load(path: Path = PARAMS) -> Params:
         raise UserError("\n".join(f"{path}: {_explain(e, tree)}" for e in error.errors())) from error
 
 
+def variants(params: Params) -> dict[str, Variant]:
+    """All variants by name: those of params.yaml, and `tuned` once a sweep has found it."""
+    return {**params.variants, **({TUNED: _tuned()} if BEST.exists() else {})}
+
+
 def variant(params: Params, name: str) -> Variant:
     """The variant called `name`; UserError with the known names if there is none."""
-    if name not in params.variants:
-        raise UserError(f"Unknown variant. Expected one of: {', '.join(params.variants)}. Received: {name!r}.")
-    return params.variants[name]
+    known = variants(params)
+    if name not in known:
+        raise UserError(f"Unknown variant. Expected one of: {', '.join(known)}. Received: {name!r}.")
+    return known[name]
+
+
+def _tuned() -> Variant:
+    try:
+        return Variant.model_validate(YAML(typ="safe", pure=True).load(BEST))
+    except (YAMLError, ValidationError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"Invalid {BEST}. Expected a variant that a sweep wrote. Received: {reason}. Sweep again."
+        ) from error
 
 
 def runs(params: Params, name: str) -> list[Run]:

@@ -10,7 +10,7 @@ from cnnlab import track
 from cnnlab.evidence import figures
 from cnnlab.evidence.evaluation import EVALUATION, run_folder
 from cnnlab.files import REPORTS, write_text
-from cnnlab.params import Params, runs
+from cnnlab.params import Params, runs, variants
 
 LESSON = REPORTS / "lesson"
 
@@ -21,8 +21,8 @@ def write_reports(params: Params) -> None:
     The same files become artifacts of an MLflow run in experiment `reports`.
     """
     networks = json.loads((LESSON / "networks.json").read_text())
-    metrics = {name: json.loads((EVALUATION / name / "metrics.json").read_text()) for name in params.variants}
-    tables = {name: pd.read_csv(EVALUATION / name / "runs.csv") for name in params.variants}
+    metrics = {name: json.loads((EVALUATION / name / "metrics.json").read_text()) for name in variants(params)}
+    tables = {name: pd.read_csv(EVALUATION / name / "runs.csv") for name in variants(params)}
     _draw_curves(params)
     write_text(REPORTS / "results.md", results_table(params, metrics))
     write_text(REPORTS / "lesson.md", lesson_report(params, networks, metrics, tables))
@@ -41,7 +41,7 @@ def results_table(params: Params, metrics: dict[str, dict[str, Any]]) -> str:
         "| variant | data set | network | parameters | epochs | test accuracy (95 % interval) | n seeds | images/s |",
         "|---|---|---|---:|---:|---|---:|---:|",
     ]
-    for name, variant in params.variants.items():
+    for name, variant in variants(params).items():
         m = metrics[name]
         rows.append(
             f"| {name} | {variant.data} | {variant.network.name} | {m['parameters']:,.0f} | {m['epochs']:.0f} | "
@@ -145,7 +145,7 @@ def _network_section(
 def _draw_curves(params: Params) -> None:
     """The curves of the variants' first seeds: a table for `dvc plots`, and a picture of the lesson's networks."""
     curves = {}
-    for name in params.variants:
+    for name in variants(params):
         folder = run_folder(runs(params, name)[0])
         curves[name] = pd.read_csv(folder / "history.csv"), pd.read_csv(folder / "curve.csv")
     tidy = pd.concat(

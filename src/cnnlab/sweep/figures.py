@@ -408,11 +408,11 @@ def _scale(axes: Axes, parameter: Parameter) -> None:
         axes.set_xscale("log")
         low, high = min(parameter.values.values()), max(parameter.values.values())
         subs = (1.0, 2.0, 5.0) if high / low < 50 else (1.0,)
-        axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
+        narrow = high / low < 5  # too few powers of ten for a logarithmic locator
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=3) if narrow else LogLocator(subs=subs, numticks=6))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(parameter.name)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=parameter.whole))
 
@@ -535,7 +535,8 @@ def _name_front(axes: Axes, front: Sequence[FrozenTrial]) -> None:
         x, y = axes.transAxes.inverted().transform(axes.transData.transform((_cost(trial), _accuracy(trial))))
         if all(abs(x - other) > 0.06 or abs(y - height) > 0.06 for other, height in named):
             spot = _cost(trial), _accuracy(trial)
-            axes.annotate(f"{trial.number}", spot, (0, 7), textcoords="offset points", ha="center")
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            axes.annotate(f"{trial.number}", spot, (0, 8), textcoords="offset points", ha="center", bbox=box)
             named.append((x, y))
 
 

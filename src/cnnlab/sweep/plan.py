@@ -48,16 +48,16 @@ class Plan:
         """The pruner; none with two objectives, which Optuna does not prune."""
         return storage.pruner("none" if self.sweep.minimise else self.sweep.pruner, self.epochs)
 
-    def run(self, trial: FrozenTrial) -> params.Run:
-        """The training of a trial; the same for all attempts at it, so that a later one finds the checkpoint."""
+    def run(self, trial: FrozenTrial, images: int) -> params.Run:
+        """The training of a trial on `images`; the same for all attempts, so that a later one finds the checkpoint."""
         variant = params.Variant.model_validate(trial.user_attrs["variant"])
         recipe = {name: getattr(variant, name) for name in params.Recipe.model_fields}
         return params.Run(
-            **recipe | {"epochs": trial.user_attrs["epochs"]},
+            **recipe | {"epochs": self.epochs},
             variant=f"trial-{trial.user_attrs['original']}",
             seed=self.sweep.seed,
             validation=variant.validation or self.validation,
-            train_images=self.train_images,
+            train_images=images,
         )
 
 

@@ -19,17 +19,15 @@ from cnnlab.errors import UserError
 from cnnlab.files import write_text
 from cnnlab.sweep import figures
 
-SEARCHED = ("baseline", "search")  # roles of the trials the best is taken from
-EQUAL_COST = "equal cost"
 WHOLE = ("original", "attempt", "epochs", "steps", "parameters", "training_flop")  # columns of whole numbers
 
 
 def best(study: Study) -> FrozenTrial | None:
-    """The complete trial of baseline or search with the highest accuracy; of equals the cheapest to train, then first.
+    """The complete trial with the highest accuracy; of equals the cheapest to train, then the first.
 
-    None where no such trial is complete yet.
+    None where no trial is complete yet.
     """
-    complete = [trial for trial in _searched(study) if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.COMPLETE]
     return min(complete, key=_order, default=None)
 
 
@@ -49,14 +47,12 @@ def table(study: Study) -> pd.DataFrame:
 
 
 def comparison(study: Study) -> str:
-    """Markdown: the baseline, the best trial, the baseline at equal cost, what pruning saved, what to make of it."""
+    """Markdown: the baseline, the best trial, what pruning saved, what to make of it."""
     chosen, baseline = best(study), _of_role(study, "baseline")
     name = study.user_attrs["baseline"]
     rows = [(f"baseline `{name}`", baseline)]
     if chosen is not None and chosen.number != getattr(baseline, "number", None):
         rows.append(("**best trial**", chosen))
-    if equal := _of_role(study, EQUAL_COST):
-        rows.append((f"`{name}` at the best trial's cost", equal))
     lines = [
         f"# Sweep {study.study_name}",
         "",
@@ -90,10 +86,6 @@ def write(study: Study, folder: Path) -> None:
     write_text(folder / "summary.md", comparison(study))
     figures.draw(folder, sweep)
     figures.write_page(folder / "figures.html", sweep)
-
-
-def _searched(study: Study) -> list[FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.user_attrs.get("role") in SEARCHED]
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, int]:
@@ -227,7 +219,7 @@ def _states(study: Study) -> str:
 def _saved(study: Study) -> str:
     """What share of the steps pruning saved, over the complete and pruned trials that tell their steps."""
     run, whole = 0.0, 0.0
-    for trial in _searched(study):
+    for trial in study.get_trials(deepcopy=False):
         steps, epochs = trial.user_attrs.get("steps"), _epochs(trial)
         if not steps or trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
@@ -241,13 +233,14 @@ def _saved(study: Study) -> str:
 
 
 def _caution(study: Study) -> str:
-    n = sum(trial.state == TrialState.COMPLETE for trial in _searched(study))
+    n = sum(trial.state == TrialState.COMPLETE for trial in study.get_trials(deepcopy=False))
     seed, few = study.user_attrs["seed"], study.user_attrs["train_images"]
-    images = f"{few:,}" if few else "all"
+    images = f"{few:,}" if few else "all images"
+    name = study.user_attrs["baseline"]
     two = " Best means the highest accuracy; pareto.png shows what less cost buys." if len(study.directions) > 1 else ""
     return (
-        f"All figures are accuracies on validation images after one training each, seed {seed}, on {images} "
-        f"training images. The best of {n} complete trial{'' if n == 1 else 's'} was picked for being the highest, "
+        f"All figures are accuracies on validation images after one training each, seed {seed}. Every trial cost what "
+        f"{images} an epoch cost `{name}`: one that needs more FLOPs an image saw fewer images. The best of {n} complete trial{'' if n == 1 else 's'} was picked for being the highest, "
         "so its figure is optimistic: part of any lead is luck. None of them is a test result; for one, train "
         f"best.yaml as a variant with several seeds.{two}"
     )
@@ -279,7 +272,7 @@ def _copy(study: Study, objectives: int) -> Study:
     with _quiet():
         copy = optuna.create_study(directions=directions, study_name=study.study_name)
     for trial in sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number):
-        shown = trial.user_attrs.get("role") in SEARCHED and trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        shown = trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
         copy.add_trial(_in_percent(trial, objectives) if shown else create_trial(state=TrialState.FAIL))
     return copy
 

@@ -1,6 +1,7 @@
 """Where studies are kept, and how they are searched: storages, sampler and pruner, every argument named."""
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -18,6 +19,8 @@ JOURNAL = MLRUNS / "optuna.journal"
 PATIENCE_S = 60.0  # how long a server may be gone before a sweep gives up
 
 T = TypeVar("T")
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # a sweep tells itself how it stands
 
 
 def open_storage(url: str = "") -> optuna.storages.BaseStorage:
@@ -92,15 +95,16 @@ class NumberedTPE(optuna.samplers.BaseSampler):
         if trial.number != self._number:
             self._number = trial.number
             seed = int(np.random.SeedSequence([self._seed, trial.number]).generate_state(1)[0])
-            self._sampler = optuna.samplers.TPESampler(
-                n_startup_trials=8,
-                n_ei_candidates=24,
-                multivariate=True,
-                group=True,  # conditional keys form groups of their own
-                constant_liar=True,
-                warn_independent_sampling=False,
-                seed=seed,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of `group`, since 2021
+                self._sampler = optuna.samplers.TPESampler(
+                    n_startup_trials=8,
+                    n_ei_candidates=24,
+                    multivariate=True,
+                    group=True,  # conditional keys form groups of their own
+                    constant_liar=True,
+                    seed=seed,
+                )
         return self._sampler
 
 

@@ -21,14 +21,12 @@ from cnnlab.errors import UserError
 from cnnlab.files import MLRUNS
 from cnnlab.sweep import space
 from cnnlab.sweep.plan import Plan, entry
-from cnnlab.sweep.results import best
 from cnnlab.sweep.storage import NumberedTPE, open_storage, patiently
 
 OWNERS = MLRUNS / "sweeps"
 STALE_S = 60.0
 BEGINNING_S = 10.0
 ATTEMPTS = 3
-MATCH = 1.05  # training costs that differ by less count as equal
 
 
 @dataclass
@@ -42,7 +40,7 @@ class Ledger:
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, by number."""
-        return patiently(lambda: self.study.get_trials(deepcopy=False))
+        return _trials(self.study)
 
     def trial(self, number: int) -> FrozenTrial:
         """The trial `number`."""
@@ -58,7 +56,7 @@ class Ledger:
         if not any(t.state is TrialState.WAITING for t in self.trials()):
             return None
         asked = patiently(self.study.ask)
-        attrs = {"original": asked.number, "attempt": 1, "role": "search", "epochs": self.plan.epochs}
+        attrs = {"original": asked.number, "attempt": 1, "role": "search"}
         attrs |= {name: value for name, value in asked.user_attrs.items() if name in attrs}
         trial = self.trial(asked.number)
         self.note(trial, **attrs, owner=self.owner, heartbeat=time.time())
@@ -96,8 +94,7 @@ class Ledger:
         attempt = _next_attempt(trial)
         if attempt is None:
             return
-        kept = {name: value for name, value in trial.user_attrs.items() if name in ("role", "epochs")}
-        known = {"original": _original(trial), "attempt": attempt, **kept}
+        known = {"original": _original(trial), "attempt": attempt, "role": trial.user_attrs.get("role", "search")}
         patiently(lambda: self.study.enqueue_trial(trial.params, user_attrs=known))
 
     def recover(self) -> None:
@@ -118,21 +115,6 @@ class Ledger:
     def is_done(self) -> bool:
         """Whether no trial waits, runs, or is to be tried again."""
         return all(trial.state.is_finished() for trial in self.trials()) and not self._orphans()
-
-    def add_equal_cost(self) -> bool:
-        """Enqueue the baseline once more with as many epochs as the best trial's cost pays; False if none is needed."""
-        winner = best(self.study)
-        first = next(iter(self.trials()), None)
-        if winner is None or first is None or first.state is not TrialState.COMPLETE:
-            return False
-        ratio = winner.user_attrs["training_flop"] / first.user_attrs["training_flop"]
-        epochs = round(ratio * self.plan.epochs)
-        done = {t.user_attrs.get("epochs") for t in self.trials() if t.user_attrs.get("role") == "equal cost"}
-        if ratio <= MATCH or epochs in done:
-            return False
-        attrs = {"role": "equal cost", "epochs": epochs}
-        patiently(lambda: self.study.enqueue_trial(first.params, user_attrs=attrs))
-        return True
 
     def agree(self) -> None:
         """Make MLflow say of every finished trial what the study says; a kill may have come between the two."""
@@ -167,7 +149,7 @@ def open_ledger(plan: Plan, owner: str) -> Ledger:
         study = patiently(lambda: optuna.load_study(**chosen))
         _wait_for_beginning(study)
     _describe(study, plan)
-    missing = plan.trials - len({_original(t) for t in _planned(study)})
+    missing = plan.trials - len({_original(t) for t in _trials(study)})
     for _ in range(missing):
         patiently(lambda: study.enqueue_trial({}))
     about = {"study": plan.study, "base": plan.sweep.base, "space": {k: str(v) for k, v in plan.sweep.space.items()}}
@@ -187,7 +169,7 @@ def _describe(study: optuna.Study, plan: Plan) -> None:
     """Put the baseline first and say what the study is, unless that was done."""
     if "seed" in patiently(lambda: study.user_attrs):
         return
-    if not _planned(study):
+    if not _trials(study):
         own = space.baseline(plan.sweep.space, plan.base)
         patiently(lambda: study.enqueue_trial(own, user_attrs={"role": "baseline"}))
     facts = {
@@ -208,9 +190,8 @@ def _wait_for_beginning(study: optuna.Study) -> None:
         time.sleep(0.2)
 
 
-def _planned(study: optuna.Study) -> list[FrozenTrial]:
-    trials = patiently(lambda: study.get_trials(deepcopy=False))
-    return [trial for trial in trials if trial.user_attrs.get("role") != "equal cost"]
+def _trials(study: optuna.Study) -> list[FrozenTrial]:
+    return patiently(lambda: study.get_trials(deepcopy=False))
 
 
 def _original(trial: FrozenTrial) -> int:

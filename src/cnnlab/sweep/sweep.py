@@ -83,7 +83,7 @@ class _Host:
                 failed += self._reap()
                 self._refuse_hopeless(failed)
                 started = self._start(context)
-                if not started and not self.running and self.ledger.is_done() and not self.ledger.add_equal_cost():
+                if not started and not self.running and self.ledger.is_done():
                     break
                 if time.monotonic() - beaten > BEAT_S:
                     beaten = time.monotonic()

@@ -17,9 +17,12 @@ import tensorflow as tf
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from cnnlab import track
+from cnnlab import params, track
+from cnnlab.data.catalog import lookup
+from cnnlab.data.store import open_processed
 from cnnlab.errors import UserError
 from cnnlab.nets.anatomy import training_flop
+from cnnlab.nets.build import build
 from cnnlab.sweep.plan import Plan, Share, entry
 from cnnlab.sweep.storage import open_storage, patiently
 from cnnlab.train.experiment import Experiment, Trained
@@ -73,7 +76,7 @@ class Trial:
         """Tell the validation accuracy after an epoch, counted from 1; whether the trial should be pruned now."""
         patiently(lambda: self._storage.set_trial_intermediate_value(self._id, epoch, accuracy))
         trial = self.frozen()
-        if trial.user_attrs["role"] != "search" or epoch >= trial.user_attrs["epochs"]:
+        if trial.user_attrs["role"] != "search" or epoch >= self._plan.epochs:
             return False  # what others are compared with runs in full
         return patiently(lambda: self._study.pruner.prune(self._study, trial))
 
@@ -81,9 +84,12 @@ class Trial:
         """Train, and tell the study the result."""
         plan, trial = self._plan, self.frozen()
         checkpoint = plan.folder / f"trial-{trial.user_attrs['original']}.npz"
-        pruner = Pruner(self)
+        devices = strategy(plan.devices)  # before the first network is built
+        variant = params.Variant.model_validate(trial.user_attrs["variant"])
+        run = plan.run(trial, _affordable_images(plan, variant))
         shown = entry(plan, self._parent, trial)
-        experiment = Experiment(plan.run(trial), strategy(plan.devices), plan.train, checkpoint, shown)
+        pruner = Pruner(self)
+        experiment = Experiment(run, devices, plan.train, checkpoint, shown)
         with experiment.trained([pruner.watch]) as done:
             values = self._finish(done, pruner.pruned)
         state = TrialState.PRUNED if pruner.pruned else TrialState.COMPLETE
@@ -140,6 +146,13 @@ class Pruner(keras.callbacks.Callback):
     def _report(self, row: dict[str, float]) -> None:
         if self._trial.report(int(row["epoch"]), float(row["val_accuracy"])):
             self.pruned = self.model.stop_training = True
+
+
+def _affordable_images(plan: Plan, variant: params.Variant) -> int:
+    """As many training images as cost at most what the base costs on its own: equal FLOPs make trials comparable."""
+    train, _ = open_processed(variant.data).split(variant.validation or plan.validation, None)
+    base, own = (training_flop(build(v.network, lookup(v.data))) for v in (plan.base, variant))
+    return min(len(train), max(1, (plan.train_images or len(train)) * base // own))
 
 
 def _settle_in(share: Share, log: Path) -> None:

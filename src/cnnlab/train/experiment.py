@@ -107,7 +107,8 @@ class Experiment:
         except (tf.errors.ResourceExhaustedError, MemoryError) as error:
             raise UserError(
                 f"Out of memory: {self.entry.title}. Expected a network, batches and data that fit the device. "
-                f"Received: {_reason(error)}. Lower batch_size, filters or dense_units, or set train.feeding to streamed."
+                f"Received: {_reason(error)}. Lower batch_size, filters or dense_units, or set train.feeding to "
+                "streamed."
             ) from error
         except LOST_WORKER as error:
             if workers(self.strategy) == 1:
