@@ -56,24 +56,5 @@ def pixel_mean_network() -> keras.Model:
     return keras.Sequential([keras.Input((32, 32, 3)), layers.GlobalAveragePooling2D(), layers.Dense(10)])
 
 
-def training_flop(model: keras.Model) -> int:
-    """Floating-point operations of training on one image: three times forward, 2 for each multiplication with addition.
-
-    Convolutions and dense layers alone are counted. The backward pass computes two products as large as the forward
-    one; that the first layer needs only one of them is not taken off, as usual.
-    """
-    return 3 * sum(_forward_flop(layer) for layer in model.layers)
-
-
-def _forward_flop(layer: keras.Layer) -> int:
-    match layer:
-        case layers.Conv2D():
-            _, height, width, _ = layer.output.shape
-            return int(2 * height * width * keras.ops.size(layer.kernel))
-        case layers.Dense():
-            return int(2 * keras.ops.size(layer.kernel))
-    return 0
-
-
 def _gelu(x: keras.KerasTensor) -> keras.KerasTensor:
     return keras.ops.gelu(x, approximate=False)

@@ -20,6 +20,7 @@ from cnnlab import errors, files, params
 from cnnlab.data import augment as augmentation
 from cnnlab.data.batches import place
 from cnnlab.data.catalog import lookup
+from cnnlab.nets.anatomy import training_flop
 from cnnlab.nets.build import build
 from cnnlab.train import recipe
 from cnnlab.train.history import History
@@ -70,7 +71,7 @@ class Training:
         self.index = np.arange(images)
         self.validation = self.index[: chosen.num_replicas_in_sync]  # Keras's `fit` has none here
         self._history = History()
-        self._flop = networks.training_flop(model)
+        self._flop = training_flop(model)
 
     def round(self) -> protocol.Answer:
         """Train one more epoch."""

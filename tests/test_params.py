@@ -24,7 +24,10 @@ SHIPPED: dict[str, Any] = YAML(typ="safe").load(TEXT)
 INF, NAN = float("inf"), float("nan")
 BUDGETS = "'smoke', 'laptop' or 'full'"
 NETWORKS = "lenet5, slides, homework"
-KNOBS = "name, filters, conv_dropout, dense_units, dense_dropout"
+KNOBS = (
+    "name, filters, blocks, conv_dropout, kernel, padding, activation, batch_norm, pooling, head, dense_units, "
+    "dense_dropout"
+)
 OPTIMIZERS = "'sgd', 'adam', 'rmsprop' or 'muon'"
 SCHEDULES = "'constant', 'inverse_time', 'cosine', 'linear' or 'one_cycle'"
 DEVICES = "all, one, or a list of GPUs as in [GPU:0, GPU:2]"
@@ -157,9 +160,9 @@ def test_an_unknown_variant(file: Path) -> None:
         ("variants.lesson.batch_size", "32", "Expected: a valid integer. Received: '32'."),
         ("variants.lesson.batch_size", None, "Expected: a valid integer. Received: None."),
         ("variants.lesson.network.name", "lenet6", f"Expected one of: {NETWORKS}. Received: 'lenet6'."),
-        ("variants.lesson.network.conv_dropout", 1.5, "Expected: less than 1. Received: 1.5."),
+        ("variants.lesson.network.conv_dropout", 0.25, "Expected: a valid list. Received: 0.25."),
         ("variants.lesson.network.dense_dropout", NAN, "Expected: less than 1. Received: nan."),
-        ("variants.lesson.network.dense_units", 0, "Expected: greater than or equal to 1. Received: 0."),
+        ("variants.lesson.network.dense_units", -1, "Expected: greater than or equal to 0. Received: -1."),
         ("variants.lesson.optimizer.name", "sdg", f"Expected: {OPTIMIZERS}. Received: 'sdg'."),
         ("variants.lesson.optimizer.learning_rate", NAN, "Expected: a finite number. Received: nan."),
         ("variants.lesson.optimizer.learning_rate", INF, "Expected: a finite number. Received: inf."),
@@ -196,6 +199,11 @@ def test_an_impossible_value(file: Path, key: str, value: Any, expected: str) ->
             "variants.lesson.network.filters",
             [8, -8],
             "Invalid variants.lesson.network.filters.1. Expected: greater than or equal to 1. Received: -8.",
+        ),
+        (
+            "variants.lesson.network.conv_dropout",
+            [0, 1.5],
+            "Invalid variants.lesson.network.conv_dropout.1. Expected: less than 1. Received: 1.5.",
         ),
         ("budgets.huge", SHIPPED["budgets"]["full"], f"Invalid budgets. Expected: {BUDGETS}. Received: 'huge'."),
         ("variants.A b", SHIPPED["variants"]["slides"], "Invalid variants. Expected: match pattern "),
@@ -254,9 +262,16 @@ def test_a_knob_of_another_optimizer(file: Path, name: str) -> None:
     assert told(file, with_value(where, knobs)) == [f"Invalid {where}. Expected {expected}. Received: {knobs!r}."]
 
 
+def test_a_list_without_one_entry_a_stage(file: Path) -> None:
+    where, knobs = "variants.lesson.network", {"name": "homework", "filters": [4, 8], "blocks": [2, 2, 2]}
+    knobs["conv_dropout"] = [0.1, 0.1]
+    expected = "blocks with one entry a stage, as filters has: 2"
+    assert told(file, with_value(where, knobs)) == [f"Invalid {where}. Expected {expected}. Received: {knobs!r}."]
+
+
 OPTIONAL = {
     name
-    for kind in (params.Variant, params.Optimizer, params.Schedule, params.Augment)
+    for kind in (params.Variant, params.HomeworkNetwork, params.Optimizer, params.Schedule, params.Augment)
     for name, field in kind.model_fields.items()
     if not field.is_required()
 }

@@ -151,11 +151,12 @@ Searched = Annotated[Annotated[Choices, Tag("choices")] | Annotated[Range, Tag("
 
 
 class SweepBudget(Section):
-    """How far a sweep goes: trials, and for each of them epochs and training images."""
+    """How far a sweep goes: trials, and for each of them epochs, training and validation images; None takes all."""
 
     trials: Count
     epochs: Count
     train_images: Count | None
+    validation: Count | None
 
 
 class Sweep(Section):

@@ -23,7 +23,7 @@ EPOCHS = 25  # of 3 compiled calls each, all of which save: long enough to be ca
 VARIANTS = """
   whole: &whole
     data: mnist
-    network: {name: homework, filters: [4], conv_dropout: 0.25, dense_units: 8, dense_dropout: 0.5}
+    network: {name: homework, filters: [4], blocks: [2], conv_dropout: [0.25], dense_units: 8, dense_dropout: 0.5}
     validation: 60
     epochs: 25
     batch_size: 7
@@ -35,7 +35,7 @@ VARIANTS = """
     <<: *whole
   huge:
     <<: *whole
-    network: {name: homework, filters: [4], conv_dropout: 0.25, dense_units: 2000000000, dense_dropout: 0.5}
+    network: {name: homework, filters: [4], blocks: [2], conv_dropout: [0.25], dense_units: 2000000000}
 """
 pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
 

@@ -154,13 +154,14 @@ def test_logits_become_the_courses_probabilities_by_softmax(network: Callable[..
 
 
 def test_knobs_change_what_they_name() -> None:
-    model = homework((28, 28, 1), 7, None, filters=(4, 5, 6), conv_dropout=0.1, dense_units=9, dense_dropout=0.2)
+    stages = {"filters": (4, 5, 6), "blocks": (2, 2, 2), "conv_dropout": (0.1, 0.2, 0.3)}
+    model = homework((28, 28, 1), 7, None, **stages, dense_units=9, dense_dropout=0.4)
     kinds = [layer for layer in model.layers if not isinstance(layer, Activation | Flatten | MaxPooling2D)]
     assert [getattr(layer, "filters", getattr(layer, "units", getattr(layer, "rate", None))) for layer in kinds] == [
         *(4, 4, 0.1),
-        *(5, 5, 0.1),
-        *(6, 6, 0.1),
-        *(9, 0.2, 7),
+        *(5, 5, 0.2),
+        *(6, 6, 0.3),
+        *(9, 0.4, 7),
     ]
     # 28 → 26 → 13 → 11 → 5 → 3 → 1: one position of 6 filters enters the dense layer
     assert model.count_params() == (40 + 148) + (185 + 230) + (276 + 330) + 9 * 7 + 7 * 10
@@ -176,7 +177,8 @@ def test_a_network_fits_the_pictures_of_its_data_set(name: str, data: str) -> No
 
 
 def section(filters: list[int]) -> HomeworkNetwork:
-    return HomeworkNetwork(name="homework", filters=filters, conv_dropout=0.25, dense_units=512, dense_dropout=0.5)
+    stages = len(filters)
+    return HomeworkNetwork(name="homework", filters=filters, blocks=[2] * stages, conv_dropout=[0.25] * stages)
 
 
 def test_the_homework_section_builds_the_handouts_network() -> None:

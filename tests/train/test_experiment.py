@@ -34,7 +34,9 @@ RUN = Run(
     variant="tiny",
     seed=0,
     data="mnist",
-    network=HomeworkNetwork(name="homework", filters=[4], conv_dropout=0.25, dense_units=8, dense_dropout=0.5),
+    network=HomeworkNetwork(
+        name="homework", filters=[4], blocks=[2], conv_dropout=[0.25], dense_units=8, dense_dropout=0.5
+    ),
     validation=VALIDATION,
     train_images=None,
     epochs=2,
@@ -73,7 +75,8 @@ def seed_folder(request: pytest.FixtureRequest, trained: Path) -> tuple[int, Pat
 
 
 def made(run: Run, checkpoint: Path, devices: tf.distribute.Strategy | None = None) -> Experiment:
-    return Experiment(run, devices or strategy(Strategy()), KNOBS, checkpoint)
+    entry = track.Entry(run.data, f"{run.variant} seed {run.seed}")
+    return Experiment(run, devices or strategy(Strategy()), KNOBS, checkpoint, entry)
 
 
 class Recorder:
@@ -525,6 +528,8 @@ def test_a_single_process_loses_no_worker(recorder: Recorder, tmp_path: Path, mo
 
 def test_devices_and_feeding_change_no_result(recorder: Recorder, trained: Path, tmp_path: Path) -> None:
     knobs = Train(feeding="streamed", checkpoint_minutes=1e-9)
-    Experiment(RUN, strategy(Strategy(devices="one")), knobs, tmp_path / "a.npz").execute(tmp_path / "out")
+    Experiment(
+        RUN, strategy(Strategy(devices="one")), knobs, tmp_path / "a.npz", track.Entry(RUN.data, "a")
+    ).execute(tmp_path / "out")
     assert_same_outcome(tmp_path / "out", trained)
     assert recorder.final.keys() == {"validation_loss", "validation_accuracy", "test_loss", "test_accuracy"}

@@ -24,7 +24,7 @@ LESSON = Augment(shift=0.1, flip="random")
 RMSPROP = Optimizer(  # the handout's
     name="rmsprop", learning_rate=1e-4, schedule=Schedule(name="inverse_time", decay=1e-6)
 )
-without_dropout = partial(homework, classifier_activation=None, conv_dropout=0.0, dense_dropout=0.0)
+without_dropout = partial(homework, classifier_activation=None, conv_dropout=(0.0, 0.0), dense_dropout=0.0)
 
 
 def both(one: tf.distribute.Strategy, two: tf.distribute.Strategy, run: Callable[..., np.ndarray]) -> np.ndarray:

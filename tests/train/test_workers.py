@@ -22,7 +22,7 @@ TRAIN = ROOT / "pipeline" / "train.py"
 VARIANTS = """
   steady: &steady
     data: mnist
-    network: {name: homework, filters: [4], conv_dropout: 0.25, dense_units: 8, dense_dropout: 0.5}
+    network: {name: homework, filters: [4], blocks: [2], conv_dropout: [0.25], dense_units: 8, dense_dropout: 0.5}
     validation: 60
     epochs: 12
     batch_size: 8

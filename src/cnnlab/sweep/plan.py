@@ -56,7 +56,7 @@ class Plan:
             **recipe | {"epochs": self.epochs},
             variant=f"trial-{trial.user_attrs['original']}",
             seed=self.sweep.seed,
-            validation=variant.validation or self.validation,
+            validation=self.validation,
             train_images=images,
         )
 
@@ -76,7 +76,7 @@ def make_plan(parameters: params.Params, budget: str | None, trials: int | None,
         "space": {key: searched.model_dump() for key, searched in sweep.space.items()},
         "sweep": sweep.model_dump(include={"minimise", "pruner", "seed"}),
         "budget": chosen.model_dump(exclude={"trials"}),
-        "validation": parameters.preprocess.validation,
+        "preprocess": parameters.preprocess.model_dump(),
     }
     return Plan(
         study=f"{study or sweep.base}-{track.digest(shared)[:8]}",
@@ -86,7 +86,7 @@ def make_plan(parameters: params.Params, budget: str | None, trials: int | None,
         trials=trials or chosen.trials,
         epochs=chosen.epochs,
         train_images=chosen.train_images,
-        validation=parameters.preprocess.validation,
+        validation=chosen.validation or base.validation or parameters.preprocess.validation,
         devices=parameters.strategy,
         train=parameters.train,
     )

@@ -240,8 +240,9 @@ def _caution(study: Study) -> str:
     two = " Best means the highest accuracy; pareto.png shows what less cost buys." if len(study.directions) > 1 else ""
     return (
         f"All figures are accuracies on validation images after one training each, seed {seed}. Every trial cost what "
-        f"{images} an epoch cost `{name}`: one that needs more FLOPs an image saw fewer images. The best of {n} complete trial{'' if n == 1 else 's'} was picked for being the highest, "
-        "so its figure is optimistic: part of any lead is luck. None of them is a test result; for one, train "
+        f"{images} an epoch cost `{name}`: who needs more FLOPs an image saw fewer images. The best of {n} complete "
+        f"trial{'' if n == 1 else 's'} was picked for being the highest, so its figure is optimistic: part of any lead "
+        "is luck. None of them is a test result; for one, train "
         f"best.yaml as a variant with several seeds.{two}"
     )
 

@@ -150,7 +150,7 @@ class Pruner(keras.callbacks.Callback):
 
 def _affordable_images(plan: Plan, variant: params.Variant) -> int:
     """As many training images as cost at most what the base costs on its own: equal FLOPs make trials comparable."""
-    train, _ = open_processed(variant.data).split(variant.validation or plan.validation, None)
+    train, _ = open_processed(variant.data).split(plan.validation, None)
     base, own = (training_flop(build(v.network, lookup(v.data))) for v in (plan.base, variant))
     return min(len(train), max(1, (plan.train_images or len(train)) * base // own))
 

@@ -1,0 +1,179 @@
+"""The homework network's knobs: what each changes, what is refused, and its activations against the slides' table."""
+
+import math
+import typing
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from cnnlab.data.catalog import lookup
+from cnnlab.errors import UserError
+from cnnlab.nets.build import build
+from cnnlab.nets.homework import homework
+from cnnlab.params import HomeworkNetwork
+
+ONE_STAGE: dict[str, Any] = {"name": "homework", "filters": [4], "blocks": [2], "conv_dropout": [0.25]}
+
+# The slides' table, with α = 1 in ELU and 0.1 in leaky ReLU; the printed softsign has lost the bars of |x|.
+SLIDES = {
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "tanh": lambda x: (np.exp(2 * x) - 1) / (np.exp(2 * x) + 1),
+    "relu": lambda x: np.where(x > 0, x, 0),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.1 * x),
+    "elu": lambda x: np.where(x > 0, x, np.exp(x) - 1),
+    "softplus": lambda x: np.log(1 + np.exp(x)),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+}
+
+
+def entries(stages: int) -> st.SearchStrategy[dict[str, Any]]:
+    """The three lists of a network of so many stages."""
+    items = {"filters": st.integers(1, 4), "blocks": st.integers(1, 3), "conv_dropout": st.sampled_from([0.0, 0.5])}
+    return st.fixed_dictionaries(
+        {name: st.lists(item, min_size=stages, max_size=stages) for name, item in items.items()}
+    )
+
+
+def kinds(**knobs: Any) -> list[str]:
+    section = HomeworkNetwork(**ONE_STAGE | knobs).model_dump(exclude={"name"})
+    return [type(layer).__name__ for layer in homework((8, 8, 1), 3, **section).layers]
+
+
+@settings(max_examples=60)
+@given(
+    shape=st.tuples(st.integers(1, 24), st.integers(1, 24), st.integers(1, 3)),
+    classes=st.integers(1, 4),
+    lists=st.integers(1, 3).flatmap(entries),
+    kernel=st.integers(1, 5),
+    padding=st.sampled_from(["valid", "same"]),
+    batch_norm=st.booleans(),
+    pooling=st.sampled_from(["max", "average", "stride"]),
+    head=st.sampled_from(["flatten", "global_average", "global_max"]),
+    dense_units=st.integers(0, 4),
+)
+def test_shape_and_parameters_are_those_of_the_formula(
+    shape: tuple[int, int, int],
+    classes: int,
+    lists: dict[str, Any],
+    kernel: int,
+    padding: str,
+    batch_norm: bool,
+    pooling: str,
+    head: str,
+    dense_units: int,
+) -> None:
+    *sides, channels = shape
+    own = 4 if batch_norm else 1  # parameters of a filter besides its kernel: γ, β, mean and variance, or a bias
+    parameters = 0
+    fits = True
+    for count, convolutions in zip(lists["filters"], lists["blocks"], strict=True):
+        parameters += count * (kernel**2 * (channels + count * (convolutions - 1)) + own * convolutions)
+        parameters += count * (4 * count + own) * (pooling == "stride")
+        sides = [(side - (kernel - 1) * (padding == "valid")) // 2 for side in sides]
+        fits &= min(sides) > 0
+        channels = count
+    features = math.prod(sides) * channels if head == "flatten" else channels
+    parameters += dense_units * (features + own) + classes * ((dense_units or features) + 1)
+
+    knobs = {"kernel": kernel, "padding": padding, "batch_norm": batch_norm, "pooling": pooling, "head": head}
+    if not fits:
+        with pytest.raises(ValueError, match=r"[Oo]utput size|shape"):
+            homework(shape, classes, None, **lists, **knobs, dense_units=dense_units)
+        return
+    model = homework(shape, classes, None, **lists, **knobs, dense_units=dense_units)
+    assert model.output_shape == (None, classes)
+    assert model.count_params() == parameters
+    rates = [layer.rate for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert rates == [rate for rate in lists["conv_dropout"] if rate] + [0.5] * (dense_units > 0)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "order"),
+    [
+        (
+            {"batch_norm": True, "pooling": "stride", "activation": "leaky_relu", "dense_dropout": 0.0},
+            "Conv2D BatchNormalization LeakyReLU Conv2D BatchNormalization LeakyReLU "
+            "Conv2D BatchNormalization LeakyReLU Dropout "
+            "Flatten Dense BatchNormalization LeakyReLU Dense Activation",
+        ),
+        (
+            {"blocks": [1], "conv_dropout": [0.0], "pooling": "average", "head": "global_average", "dense_units": 0},
+            "Conv2D Activation AveragePooling2D GlobalAveragePooling2D Dense Activation",
+        ),
+        (
+            {"blocks": [3], "head": "global_max"},
+            "Conv2D Activation Conv2D Activation Conv2D Activation MaxPooling2D Dropout "
+            "GlobalMaxPooling2D Dense Activation Dropout Dense Activation",
+        ),
+    ],
+)
+def test_the_order_of_layers(knobs: dict[str, Any], order: str) -> None:
+    assert kinds(**knobs) == order.split()
+
+
+@pytest.mark.parametrize(
+    ("convolutions", "padding", "expected"),
+    [(1, "valid", ["valid"]), (3, "valid", ["same", "same", "valid"]), (2, "same", ["same", "same"])],
+)
+def test_padding_is_of_a_stages_last_convolution(convolutions: int, padding: str, expected: list[str]) -> None:
+    model = homework((9, 9, 1), filters=[2], blocks=[convolutions], conv_dropout=[0.0], kernel=5, padding=padding)
+    convolved = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [layer.padding for layer in convolved] == expected
+    assert {layer.kernel_size for layer in convolved} == {(5, 5)}
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_normalisations_are_over_all_replicas(monkeypatch: pytest.MonkeyPatch, replicas: int) -> None:
+    strategy = SimpleNamespace(num_replicas_in_sync=replicas)
+    monkeypatch.setattr(
+        "cnnlab.nets.homework.tf", SimpleNamespace(distribute=SimpleNamespace(get_strategy=lambda: strategy))
+    )
+    model = homework((8, 8, 1), filters=[2], blocks=[1], conv_dropout=[0.0], batch_norm=True)
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert [layer.synchronized for layer in norms] == [replicas == 2] * 2
+
+
+@pytest.mark.parametrize("name", SLIDES)
+def test_an_activation_is_the_slides_formula(name: str) -> None:
+    knobs = HomeworkNetwork(**ONE_STAGE, activation=name).model_dump(exclude={"name"})
+    hidden = homework((8, 8, 1), **knobs).layers
+    x = np.linspace(-6, 6, 121)
+    for layer in (hidden[1], hidden[3], hidden[-4]):  # after both convolutions and the dense layer
+        np.testing.assert_allclose(layer(x.astype(np.float32)).numpy(), SLIDES[name](x), rtol=1e-5, atol=1e-6)
+
+
+def test_the_activations_are_those_of_the_slides() -> None:
+    assert typing.get_args(HomeworkNetwork.model_fields["activation"].annotation) == tuple(SLIDES)
+
+
+@pytest.mark.parametrize(
+    ("knobs", "message"),
+    [
+        ({"blocks": [2, 2]}, "blocks with one entry a stage, as filters has: 1"),
+        ({"conv_dropout": []}, "conv_dropout with one entry a stage, as filters has: 1"),
+        ({"filters": [4, 8, 8]}, "blocks with one entry a stage, as filters has: 3"),
+        ({"activation": "gelu"}, "'sigmoid', 'tanh', 'relu', 'leaky_relu', 'elu', 'softplus' or 'softsign'"),
+        ({"pooling": "min"}, "'max', 'average' or 'stride'"),
+        ({"head": "mean"}, "'flatten', 'global_average' or 'global_max'"),
+        ({"padding": "full"}, "'valid' or 'same'"),
+        ({"kernel": 0}, "greater than or equal to 1"),
+        ({"batch_norm": 1}, "valid boolean"),
+    ],
+)
+def test_an_impossible_knob(knobs: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        HomeworkNetwork(**ONE_STAGE | knobs)
+
+
+@pytest.mark.parametrize("knobs", [{"kernel": 40}, {"pooling": "stride", "kernel": 31}, {"filters": [1] * 6}])
+def test_a_stack_that_does_not_fit_is_refused(knobs: dict[str, Any]) -> None:
+    stages = len(knobs.get("filters", [1, 1]))
+    lists = {"filters": [1] * stages, "blocks": [1] * stages, "conv_dropout": [0.0] * stages}
+    with pytest.raises(UserError, match=r"^Network homework does not fit cifar10\. .* or padding same\.$"):
+        build(HomeworkNetwork(name="homework", **lists | knobs), lookup("cifar10"))
