@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import optuna
@@ -18,7 +19,7 @@ _MISSING = object()
 
 
 def suggest(trial: optuna.Trial, space: Space, base: Variant) -> Values:
-    """The trial's value of every key whose conditions hold, asked of Optuna in the order of the space."""
+    """The trial's value of every key whose conditions hold, asked of Optuna."""
 
     def ask(key: str, searched: Searched) -> Any:
         if isinstance(searched, Choices):
@@ -82,7 +83,8 @@ def check(space: Space, base: Variant) -> None:
 def _walk(space: Space, base: Variant, choose: Chooser) -> Values:
     tree = base.model_dump()
     values: Values = {}
-    for key, searched in space.items():
+    for key in _ordered(space):
+        searched = space[key]
         # A searched key whose own conditions fail has no value, so what depends on it has none either.
         known = {
             parent: values.get(parent, _MISSING) if parent in space else _own(tree, parent) for parent in searched.when
@@ -95,10 +97,22 @@ def _walk(space: Space, base: Variant, choose: Chooser) -> Values:
 _MISSING = object()
 
 
+def _ordered(space: Space) -> list[str]:
+    """The keys, each after those its conditions name."""
+    parents = {key: [name for name in searched.when if name in space] for key, searched in space.items()}
+    try:
+        return list(TopologicalSorter(parents).static_order())
+    except CycleError as error:
+        raise UserError(
+            "Invalid sweep.space. Expected conditions that do not depend on each other. Received a circle: "
+            f"{' → '.join(error.args[1])}."
+        ) from error
+
+
 def _with(space: Space, base: Variant, key: str, value: Any) -> Values:
     """A trial's values in which `key` is `value`: its conditions are made to hold, the rest stays the base's own."""
     forced = {key: value}
-    for name in reversed(list(space)):
+    for name in reversed(_ordered(space)):
         if name in forced:
             forced = {parent: allowed[0] for parent, allowed in space[name].when.items() if parent in space} | forced
     tree = base.model_dump()
@@ -110,8 +124,8 @@ def _with(space: Space, base: Variant, key: str, value: Any) -> Values:
     values = _walk(space, base, choose)
     if key not in values:
         raise UserError(
-            f"Invalid sweep.space.{key}.when. Expected conditions that can hold together, on earlier keys of the space "
-            f"or keys of the base variant. Received: {dict(space[key].when)}."
+            f"Invalid sweep.space.{key}.when. Expected conditions that can hold together, on other keys of the space "
+            f"or of the base variant. Received: {dict(space[key].when)}."
         )
     return values
 
