@@ -4,6 +4,7 @@ In short form here; in full, 40 trials, 20 kills and a restart of PostgreSQL:
 `CNNLAB_SWEEP_KILLS=20 pytest tests/faults/test_sweep_kills.py` (docs/LOG.md).
 """
 
+import functools
 import os
 import random
 import signal
@@ -105,8 +106,13 @@ def _commands(checkout: Path, url: str) -> Iterator[list[Command]]:
             command.kill()
 
 
+@functools.cache  # a storage has no close: one a database is enough
+def _storage(url: str, _: Path) -> optuna.storages.BaseStorage:
+    return open_storage(url)
+
+
 def _study(url: str) -> optuna.Study:
-    storage = open_storage(url)
+    storage = _storage(url, Path.cwd())
     (name,) = optuna.get_all_study_names(storage)
     return optuna.load_study(study_name=name, storage=storage)
 
@@ -114,7 +120,9 @@ def _study(url: str) -> optuna.Study:
 def _begun(url: str) -> int:
     """How many trials have begun."""
     try:
-        return sum(trial.state is not TrialState.WAITING for trial in _study(url).get_trials(deepcopy=False))
+        return sum(
+            trial.state is not TrialState.WAITING for trial in _study(url).get_trials(deepcopy=False)
+        )
     except Exception:  # no study yet, or the server restarts
         return 0
 
