@@ -8,7 +8,9 @@ BIN := .venv/bin
 SWEEP = $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(STUDY),--study $(STUDY)) \
   $(if $(BUDGET),--budget $(BUDGET))
 # In the environment, not on the command line, where every user of the machine could read a password.
+ifdef STORAGE
 export CNNLAB_STORAGE := $(STORAGE)
+endif
 STAMP := .venv/set-up-$(shell cat $(LOCK) pyproject.toml | cksum | tr -s ' \t' '-')
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 export PATH := $(CURDIR)/$(BIN):$(PATH)

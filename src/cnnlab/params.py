@@ -1,6 +1,7 @@
 """params.yaml as strict typed objects: unknown keys and impossible values are errors that say what is valid."""
 
 import difflib
+import math
 import re
 import types
 import typing
@@ -11,9 +12,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -53,6 +52,20 @@ def _one_line_of_devices(value: Any, check: ValidatorFunctionWrapHandler) -> Any
         raise ValueError("all, one, or a list of GPUs as in [GPU:0, GPU:2]") from error
 
 
+def _one_line_of_numbers(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError("a number")
+    return check(value)
+
+
+def _one_line_of_choices(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, int | float | str | bool | None):
+        raise ValueError("a number, a word, true, false or null")
+    return check(value)
+
+
+Number = Annotated[int | float, WrapValidator(_one_line_of_numbers)]
+Choice = Annotated[int | float | str | bool | None, WrapValidator(_one_line_of_choices)]
 GPUs = Annotated[list[Annotated[str, Field(pattern=r"^GPU:\d+$")]], Field(min_length=1)]
 Devices = Annotated[Literal["all", "one"] | GPUs, WrapValidator(_one_line_of_devices)]
 
@@ -102,52 +115,43 @@ class Train(Section):
     checkpoint_minutes: Positive
 
 
-class Choices(Section):
-    """A value of the space that is one of some; searched only where the keys that `when` names have values it names."""
+class Searched(Section):
+    """What a key is searched over: `choices`, or a range from `low` to `high`, both included.
 
-    choices: Annotated[list[int | float | str | bool | None], Field(min_length=2)]
-    when: dict[str, list[int | float | str | bool | None]] = {}
-
-    @model_validator(mode="after")
-    def _all_differ(self) -> Self:
-        if len({(type(choice), choice) for choice in self.choices}) < len(self.choices):
-            raise ValueError("choices that all differ")
-        return self
-
-
-class Range(Section):
-    """A number of the space from `low` to `high`, both included; a whole one where both are.
-
-    `log` searches its logarithm, `step` multiples of it above `low`. `when` as for Choices.
+    A range between whole numbers is one of whole numbers; `log` searches its logarithm, `step` multiples of it above
+    `low`. The key is searched only where the keys that `when` names have one of the values it names.
     """
 
-    low: int | float
-    high: int | float
+    choices: list[Choice] = []
+    low: Number | None = None
+    high: Number | None = None
     log: bool = False
-    step: Annotated[int | float, Field(gt=0)] | None = None
-    when: dict[str, list[int | float | str | bool | None]] = {}
+    step: Number | None = None
+    when: dict[str, Annotated[list[Choice], Field(min_length=1)]] = {}
 
     @model_validator(mode="after")
-    def _not_empty(self) -> Self:
+    def _one_kind(self) -> Self:
+        bounds = (self.low, self.high)
+        if self.choices:
+            if any(bound is not None for bound in bounds) or self.log or self.step is not None:
+                raise ValueError("either choices, or low and high")
+            if len({(isinstance(choice, bool), choice) for choice in self.choices}) < max(2, len(self.choices)):
+                raise ValueError("two choices or more, all different")
+            return self
+        if self.low is None or self.high is None:
+            raise ValueError("choices, or low and high")
         if not self.low < self.high:
             raise ValueError("low below high")
-        if self.log and (self.low <= 0 or self.step):
+        if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log with a low above 0 and without step")
-        if self.whole and isinstance(self.step, float):
-            raise ValueError("a whole step between whole numbers")
+        if self.step is not None and (self.step <= 0 or (self.whole and not isinstance(self.step, int))):
+            raise ValueError("a step above 0, and whole between whole numbers")
         return self
 
     @property
     def whole(self) -> bool:
         """Whether only whole numbers are meant."""
         return isinstance(self.low, int) and isinstance(self.high, int)
-
-
-def _kind_of_range(value: Any) -> str:
-    return "choices" if isinstance(value, dict) and "choices" in value else "range"
-
-
-Searched = Annotated[Annotated[Choices, Tag("choices")] | Annotated[Range, Tag("range")], Discriminator(_kind_of_range)]
 
 
 class SweepBudget(Section):

@@ -120,9 +120,7 @@ def _study(url: str) -> optuna.Study:
 def _begun(url: str) -> int:
     """How many trials have begun."""
     try:
-        return sum(
-            trial.state is not TrialState.WAITING for trial in _study(url).get_trials(deepcopy=False)
-        )
+        return sum(trial.state is not TrialState.WAITING for trial in _study(url).get_trials(deepcopy=False))
     except Exception:  # no study yet, or the server restarts
         return 0
 

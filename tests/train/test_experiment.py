@@ -528,8 +528,8 @@ def test_a_single_process_loses_no_worker(recorder: Recorder, tmp_path: Path, mo
 
 def test_devices_and_feeding_change_no_result(recorder: Recorder, trained: Path, tmp_path: Path) -> None:
     knobs = Train(feeding="streamed", checkpoint_minutes=1e-9)
-    Experiment(
-        RUN, strategy(Strategy(devices="one")), knobs, tmp_path / "a.npz", track.Entry(RUN.data, "a")
-    ).execute(tmp_path / "out")
+    Experiment(RUN, strategy(Strategy(devices="one")), knobs, tmp_path / "a.npz", track.Entry(RUN.data, "a")).execute(
+        tmp_path / "out"
+    )
     assert_same_outcome(tmp_path / "out", trained)
     assert recorder.final.keys() == {"validation_loss", "validation_accuracy", "test_loss", "test_accuracy"}

@@ -1,6 +1,7 @@
 """The space of a sweep: keys of a variant as in params.yaml, each with what it is searched over."""
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -9,7 +10,7 @@ import optuna
 from pydantic import ValidationError
 
 from cnnlab.errors import UserError
-from cnnlab.params import Choices, Searched, Variant
+from cnnlab.params import Searched, Variant
 
 Space = Mapping[str, Searched]
 Values = dict[str, Any]
@@ -22,7 +23,7 @@ def suggest(trial: optuna.Trial, space: Space, base: Variant) -> Values:
     """The trial's value of every key whose conditions hold, asked of Optuna."""
 
     def ask(key: str, searched: Searched) -> Any:
-        if isinstance(searched, Choices):
+        if searched.low is None or searched.high is None:
             return trial.suggest_categorical(key, searched.choices)
         if searched.whole:
             step = int(searched.step or 1)
@@ -67,8 +68,9 @@ def apply(base: Variant, values: Mapping[str, Any]) -> Variant:
 def check(space: Space, base: Variant) -> None:
     """Raise UserError for a key or value that no variant has, a condition that never holds, or a baseline outside."""
     tree = base.model_dump()
-    for key, searched in space.items():
+    for key in space:
         _check_key(tree, space, key)
+    for key, searched in space.items():
         for value in _candidates(searched):
             apply(base, _with(space, base, key, value))
     own = baseline(space, base)
@@ -114,7 +116,11 @@ def _with(space: Space, base: Variant, key: str, value: Any) -> Values:
     forced = {key: value}
     for name in reversed(_ordered(space)):
         if name in forced:
-            forced = {parent: allowed[0] for parent, allowed in space[name].when.items() if parent in space} | forced
+            forced = {
+                parent: next((v for v in allowed if _holds(space[parent], v)), _MISSING)
+                for parent, allowed in space[name].when.items()
+                if parent in space
+            } | forced
     tree = base.model_dump()
 
     def choose(name: str, searched: Searched) -> Any:
@@ -136,7 +142,7 @@ def _check_key(tree: Mapping[str, Any], space: Space, key: str) -> None:
         *path, last = name.split(".")
         for part in path:
             node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, list) and last.isdigit():
+        if isinstance(node, list) and last.isdecimal() and last.isascii():
             continue
         if not isinstance(node, dict) or last not in node or isinstance(node[last], dict | list):
             known = list(_leaves(tree))
@@ -169,17 +175,22 @@ def _own(tree: Mapping[str, Any], key: str) -> Any:
 
 
 def _candidates(searched: Searched) -> list[Any]:
-    return list(searched.choices) if isinstance(searched, Choices) else [searched.low, searched.high]
+    return searched.choices or [searched.low, searched.high]
 
 
 def _holds(searched: Searched, value: Any) -> bool:
-    if isinstance(searched, Choices):
-        return any(value == choice and type(value) is type(choice) for choice in searched.choices)
+    if searched.low is None or searched.high is None:
+        return any(
+            value == choice and isinstance(value, bool) is isinstance(choice, bool) for choice in searched.choices
+        )
     number = isinstance(value, int if searched.whole else int | float) and not isinstance(value, bool)
-    return number and searched.low <= value <= searched.high
+    if not number or not searched.low <= value <= searched.high:
+        return False
+    steps = (value - searched.low) / searched.step if searched.step else 0.0
+    return math.isclose(steps, round(steps), abs_tol=1e-8)
 
 
 def _told(searched: Searched) -> str:
-    if isinstance(searched, Choices):
+    if searched.choices:
         return f"choices {searched.choices}"
-    return f"the range from {searched.low} to {searched.high}"
+    return f"the range from {searched.low} to {searched.high}" + (f" by {searched.step}" if searched.step else "")

@@ -16,6 +16,7 @@ from cnnlab.files import MLRUNS
 from cnnlab.track import masked
 
 JOURNAL = MLRUNS / "optuna.journal"
+OPENING_S = 10.0  # how long it may be away at the start
 PATIENCE_S = 60.0  # how long a server may be gone before a sweep gives up
 
 T = TypeVar("T")
@@ -38,11 +39,10 @@ def open_storage(url: str = "") -> optuna.storages.BaseStorage:
             f"Received: {masked(url)}."
         )
     address = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
     try:
-        return patiently(
-            lambda: optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True}), wait_s=10.0
-        )
-    except (SQLAlchemyError, StorageInternalError) as error:
+        return patiently(lambda: optuna.storages.RDBStorage(address, engine_kwargs=engine), wait_s=OPENING_S)
+    except (SQLAlchemyError, StorageInternalError, ValueError) as error:
         reason = masked(str(error).strip().splitlines()[0])
         raise UserError(
             f"Cannot open STORAGE. Expected a PostgreSQL server and database. Received {masked(url)}: {reason}"

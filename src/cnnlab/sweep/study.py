@@ -5,8 +5,10 @@ is renewed. So on one host a dead owner is seen at once, and from another one af
 heartbeat knows databases alone and `optimize`'s own loop.
 """
 
+import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
 
 from cnnlab import track
 from cnnlab.errors import UserError
@@ -24,6 +27,7 @@ from cnnlab.sweep.plan import Plan, entry
 from cnnlab.sweep.storage import NumberedTPE, open_storage, patiently
 
 OWNERS = MLRUNS / "sweeps"
+SAID = {"original", "attempt", "role"}  # what every claimed trial says of itself
 STALE_S = 60.0
 BEGINNING_S = 10.0
 ATTEMPTS = 3
@@ -53,10 +57,11 @@ class Ledger:
 
     def claim(self) -> FrozenTrial | None:
         """The next waiting trial, with its values chosen; None where none waits, or where it made no valid variant."""
-        if not any(t.state is TrialState.WAITING for t in self.trials()):
+        trial_id = patiently(self.study._pop_waiting_trial_id)  # `ask` would add a trial where none waits
+        if trial_id is None:
             return None
-        asked = patiently(self.study.ask)
-        attrs = {"original": asked.number, "attempt": 1, "role": "search"}
+        asked = patiently(lambda: optuna.Trial(self.study, trial_id))
+        attrs = {"role": "search", "attempt": 1, "original": asked.number}
         attrs |= {name: value for name, value in asked.user_attrs.items() if name in attrs}
         trial = self.trial(asked.number)
         self.note(trial, **attrs, owner=self.owner, heartbeat=time.time())
@@ -95,7 +100,8 @@ class Ledger:
         if attempt is None:
             return
         known = {"original": _original(trial), "attempt": attempt, "role": trial.user_attrs.get("role", "search")}
-        patiently(lambda: self.study.enqueue_trial(trial.params, user_attrs=known))
+        chosen = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        patiently(lambda: self.study.enqueue_trial(chosen, user_attrs=known))
 
     def recover(self) -> None:
         """Fail the running trials of dead owners, and enqueue attempts that a death kept from being enqueued."""
@@ -103,9 +109,11 @@ class Ledger:
         for trial in trials:
             if trial.state is TrialState.RUNNING and trial.user_attrs.get("owner") != self.owner and _dead(trial):
                 self.fail(trial.number, "the sweep's process on its host died or was stopped")
-        for trial in self._orphans():
-            if time.time() - _ended(trial) > STALE_S:
-                self.try_again(trial)
+        if any(time.time() - _ended(trial) > STALE_S for trial in self._orphans()):
+            with alone(self.study):
+                for trial in self._orphans():
+                    if time.time() - _ended(trial) > STALE_S:
+                        self.try_again(trial)
 
     def _orphans(self) -> list[FrozenTrial]:
         """Failed trials whose next attempt is not yet enqueued."""
@@ -120,7 +128,7 @@ class Ledger:
         """Make MLflow say of every finished trial what the study says; a kill may have come between the two."""
         known = {run.data.tags["optuna.trial"]: run for run in track.children(self.parent)}
         for trial in self.trials():
-            if not trial.state.is_finished() or "original" not in trial.user_attrs:
+            if not trial.state.is_finished() or not trial.user_attrs.keys() >= SAID:
                 continue
             tags = {"optuna.state": trial.state.name, "reason": trial.user_attrs.get("reason", "")}
             status = "FAILED" if trial.state is TrialState.FAIL else "FINISHED"
@@ -148,10 +156,11 @@ def open_ledger(plan: Plan, owner: str) -> Ledger:
     except DuplicatedStudyError:
         study = patiently(lambda: optuna.load_study(**chosen))
         _wait_for_beginning(study)
-    _describe(study, plan)
-    missing = plan.trials - len({_original(t) for t in _trials(study)})
-    for _ in range(missing):
-        patiently(lambda: study.enqueue_trial({}))
+    with alone(study):
+        _describe(study, plan)
+        missing = plan.trials - len({_original(t) for t in _trials(study)})
+        for _ in range(missing):
+            patiently(lambda: study.enqueue_trial({}))
     about = {"study": plan.study, "base": plan.sweep.base, "space": {k: str(v) for k, v in plan.sweep.space.items()}}
     run = track.Run.start(
         f"sweep {plan.study}",
@@ -163,6 +172,21 @@ def open_ledger(plan: Plan, owner: str) -> Ledger:
     )
     run.finish()
     return Ledger(plan, study, owner, run.id)
+
+
+@contextmanager
+def alone(study: optuna.Study) -> Iterator[None]:
+    """No other process of any host is in such a block of the same study meanwhile."""
+    backend = getattr(study._storage, "_backend", study._storage)
+    if isinstance(backend, optuna.storages.RDBStorage):
+        key = int.from_bytes(hashlib.sha256(study.study_name.encode()).digest()[:8], signed=True)
+        with patiently(backend.engine.connect) as connection:  # the lock ends with the transaction, thus with us
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            yield
+    else:
+        OWNERS.mkdir(parents=True, exist_ok=True)
+        with FileLock(OWNERS / f"{study.study_name}.study"):
+            yield
 
 
 def _describe(study: optuna.Study, plan: Plan) -> None:
@@ -215,7 +239,7 @@ def _dead(trial: FrozenTrial) -> bool:
     started = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
     lock = OWNERS / f"{owner}.lock"
     if owner is None or not lock.exists():
-        return time.time() - max(beat, started) > STALE_S
+        return time.time() - (beat or started) > STALE_S
     try:
         with FileLock(lock, timeout=0):
             return True
