@@ -17,7 +17,10 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 # A stage `train-tuned` runs train.py on variant `tuned`.
-STAGES = {name: ROOT / "pipeline" / f"{name.removesuffix('-tuned')}.py" for name in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]}
+STAGES = {
+    name: ROOT / "pipeline" / f"{name.removesuffix('-tuned')}.py"
+    for name in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+}
 
 # What each room may import of the house; within itself it may import anything. `see` is built later.
 ALLOWED = {

@@ -337,7 +337,8 @@ def _draw_importances(figure: Figure, sweep: Sweep) -> None:
     left_out = [p.name for p in parameters(sweep.complete) if p.name not in names]
     note = fill(f"without what only some trials have: {', '.join(left_out)}", 84) if left_out else ""
     n = _count(len(sweep.complete), "complete trial")
-    figure.suptitle("\n".join(filter(None, (f"Which settings mattered: {n}", note))), fontsize=11)
+    few = "fewer trials than settings: a rough guess at most" if len(sweep.complete) < len(names) else ""
+    figure.suptitle("\n".join(filter(None, (f"Which settings mattered: {n}", few, note))), fontsize=11)
 
 
 def _draw_slices(figure: Figure, sweep: Sweep) -> None:
