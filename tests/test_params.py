@@ -128,7 +128,8 @@ def test_a_run_holds_what_decides_its_result_and_no_more(file: Path) -> None:
 # What is refused
 
 
-def test_an_unknown_variant(file: Path) -> None:
+def test_an_unknown_variant(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(file.parent)  # where no sweep has found a variant `tuned`
     with pytest.raises(UserError) as refusal:
         params.runs(load(file, SHIPPED), "lessson")
     assert str(refusal.value) == "Unknown variant. Expected one of: lenet5, slides, lesson. Received: 'lessson'."

@@ -11,7 +11,8 @@ import pytest
 import requests
 from checkout import Run, Start
 
-VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10"}
+VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "tuned": "cifar10"}
+STAGES = {"fetch", "preprocess", "lesson", "train", "evaluate", "sweep", "train-tuned", "evaluate-tuned", "report"}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def test_mistake_in_params_stops_make_before_anything_runs(run: Run, clone: Path
 
 def test_repro_runs_every_stage(repro: str, run: Run) -> None:
     stages = [line.split()[0] for line in run(".venv/bin/dvc", "stage", "list").stdout.splitlines()]
-    assert {s.split("@")[0] for s in stages} == {"fetch", "preprocess", "lesson", "train", "evaluate", "report"}
+    assert {s.split("@")[0] for s in stages} == STAGES
     for stage in stages:
         assert f"Running stage '{stage}'" in repro
 
@@ -66,7 +67,20 @@ def test_every_contracted_file_is_there(clone: Path) -> None:
     for variant, data in VARIANTS.items():
         names = {path.name for path in (clone / "models" / data / variant).iterdir()}
         assert names >= {"model.keras", "history.csv", "metrics.json", "predictions.npz", "run.json"}
-    assert not list(clone.glob(".checkpoints/*/*"))
+    assert not list(clone.glob(".checkpoints/**/*.npz"))
+
+
+@pytest.mark.usefixtures("repro")
+def test_the_sweep_left_a_variant_its_trials_and_pictures(clone: Path) -> None:
+    folder = clone / "reports/sweep"
+    trials = pd.read_csv(folder / "trials.csv")
+    assert list(trials["trial"]) == [0, 1, 2]
+    assert list(trials["role"]) == ["baseline", "search", "search"]
+    assert set(trials["state"]) <= {"COMPLETE", "PRUNED"}
+    assert trials["training_flop"].max() <= trials["training_flop"][0]  # nobody costs more than the lesson
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"best.yaml", "summary.md", "figures.html", "history.png", "importances.png", "slices.png"}
+    assert "tuned" in (clone / "reports/results.md").read_text()
 
 
 @pytest.mark.usefixtures("repro")
@@ -84,9 +98,12 @@ def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
         runs = pd.read_sql("select r.run_uuid, r.name, r.status, e.name as experiment from runs r join experiments e "
                            "on r.experiment_id = e.experiment_id", store)  # fmt: skip
         tags = pd.read_sql("select run_uuid, key, value from tags", store)
-    assert sorted(runs["name"]) == ["lenet5 seed 0", "lesson seed 0", "reports, budget smoke", "slides seed 0"]
     assert set(runs["status"]) == {"FINISHED"}
-    trained = runs[runs["experiment"] != "reports"]
+    sweeps = runs["experiment"] == "cifar10 sweeps"
+    assert sorted(runs["name"][sweeps])[1:] == ["trial 0", "trial 1", "trial 2"]
+    names = ["lenet5 seed 0", "lesson seed 0", "reports, budget smoke", "slides seed 0", "tuned seed 0"]
+    assert sorted(runs["name"][~sweeps]) == names
+    trained = runs[~sweeps & (runs["experiment"] != "reports")]
     for run_id in trained["run_uuid"]:
         keys = set(tags[tags["run_uuid"] == run_id]["key"])
         assert keys >= {"mlflow.source.git.commit", "git.dirty", "dvc.stage", "dvc.lock.sha256"}
