@@ -1,8 +1,11 @@
 """Mistakes a user can mend, told in one line instead of a traceback."""
 
 import errno
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
@@ -26,6 +29,28 @@ def run(main: Callable[[], object]) -> None:
         sys.exit(_fail(f"{error.strerror or error}: {error.filename or 'no file named'}", 1))
     except KeyboardInterrupt as error:
         sys.exit(_fail(str(error) or "interrupted", 130))
+
+
+@contextmanager
+def on_interrupt(stop: Callable[[], object], told: str) -> Iterator[None]:
+    """In the block, SIGTERM and Ctrl-C call `stop` and tell so; a second one does what it did before the block."""
+    signals = (signal.SIGTERM, signal.SIGINT)
+    earlier = {number: signal.getsignal(number) for number in signals}
+
+    def interrupt(*_: object) -> None:
+        stop()
+        for number in signals:
+            signal.signal(number, earlier[number])
+        # Not printed: the signal may have come in the middle of another print, which Python refuses to enter again.
+        os.write(2, f"{told}; once more stops at once\n".encode())
+
+    for number in signals:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in signals:
+            signal.signal(number, earlier[number])
 
 
 def _fail(message: str, status: int) -> int:

@@ -1,7 +1,7 @@
 """What a study found: the best trial, the tables, the comparison, the pictures, with studies built by hand."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +34,6 @@ SPACE: dict[str, BaseDistribution] = {
     "optimizer.name": CategoricalDistribution(["rmsprop", "sgd"]),
 }
 EPOCHS = 4
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    verbosity = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    yield
-    optuna.logging.set_verbosity(verbosity)
 
 
 def a_study(trials: Sequence[FrozenTrial] = (), second: str | None = None, name: str = "try <one>") -> Study:

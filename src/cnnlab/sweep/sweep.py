@@ -15,7 +15,7 @@ from filelock import FileLock
 from optuna.trial import TrialState
 
 from cnnlab import track
-from cnnlab.errors import UserError
+from cnnlab.errors import UserError, on_interrupt
 from cnnlab.files import REPORTS
 from cnnlab.sweep import results
 from cnnlab.sweep.plan import Plan, Share, shares
@@ -78,7 +78,7 @@ class _Host:
         context.set_forkserver_preload(["cnnlab.sweep.worker"])
         beaten = time.monotonic()
         failed: list[str] = []
-        with _interrupts(self), Progress(self.ledger) as progress:
+        with on_interrupt(self.interrupt, "saving the running trials"), Progress(self.ledger) as progress:
             while not self.stop:
                 failed += self._reap()
                 self._refuse_hopeless(failed)
@@ -94,6 +94,10 @@ class _Host:
         if self.stop:
             self._end()
             raise KeyboardInterrupt("the sweep was interrupted; the same command continues it")
+
+    def interrupt(self) -> None:
+        """Stop after the present look at the trials."""
+        self.stop = True
 
     def _start(self, context: multiprocessing.context.ForkServerContext) -> bool:
         """Give a free share its trial; whether there was one."""
@@ -175,22 +179,3 @@ def _owner() -> Iterator[str]:
     with FileLock(path):
         yield name
     path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _interrupts(host: _Host) -> Iterator[None]:
-    signals = (signal.SIGTERM, signal.SIGINT)
-    earlier = {number: signal.getsignal(number) for number in signals}
-
-    def interrupt(number: int, _: object) -> None:
-        host.stop = True
-        signal.signal(number, earlier[signal.Signals(number)])
-        os.write(2, b"saving the running trials; once more stops at once\n")
-
-    for number in signals:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in signals:
-            signal.signal(number, earlier[number])

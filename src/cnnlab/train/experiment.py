@@ -1,9 +1,7 @@
 """One training from its parameters to its files: data, network, loop, checkpoint, MLflow run, predictions."""
 
 import json
-import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from cnnlab import params, track
 from cnnlab.data.batches import place
 from cnnlab.data.catalog import Split, lookup
 from cnnlab.data.store import Processed, open_processed
-from cnnlab.errors import UserError
+from cnnlab.errors import UserError, on_interrupt
 from cnnlab.files import CHECKPOINTS, MODELS, write_text
 from cnnlab.nets.build import build
 from cnnlab.train import recipe, state
@@ -217,7 +215,7 @@ class Experiment:
         saver: Saver,
     ) -> None:
         try:
-            with _signals_interrupt(loop):
+            with on_interrupt(loop.stop, "stopping after the present steps"):
                 fit(
                     loop,
                     train,
@@ -288,28 +286,6 @@ def _reason(error: BaseException) -> str:
     """The line of an error that says what happened; TensorFlow puts where the graph was built before it."""
     text = getattr(error, "message", None) or str(error) or type(error).__name__
     return str(text).rpartition("<stack traces unavailable>")[2].strip().splitlines()[0].rstrip(".")
-
-
-@contextmanager
-def _signals_interrupt(loop: Loop) -> Iterator[None]:
-    """SIGTERM and Ctrl-C stop the loop after its present call; a second one ends the process at once."""
-    signals = (signal.SIGTERM, signal.SIGINT)
-    earlier = {number: signal.getsignal(number) for number in signals}
-
-    def interrupt(number: int, _: object) -> None:
-        loop.interrupt = True
-        for each in signals:
-            signal.signal(each, earlier[each])
-        # Not printed: the signal may have come in the middle of another print, which Python refuses to enter again.
-        os.write(2, b"stopping after the present steps; once more stops at once\n")
-
-    for number in signals:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number in signals:
-            signal.signal(number, earlier[number])
 
 
 @contextmanager

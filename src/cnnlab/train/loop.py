@@ -88,6 +88,10 @@ class Loop:
         self._differentiate = tf.function(self._gradients, jit_compile=True) if xla else self._gradients
         self._parts = 1 if gpu or norms else -(-batch_size // PART)  # a batch is normalised as a whole
 
+    def stop(self) -> None:
+        """Set `interrupt`."""
+        self.interrupt = True
+
     def feed(self, index: np.ndarray, epoch: int, first_step: int = 0) -> Iterator[tuple[Block, Any]]:
         """The blocks of one epoch over the rows `index`, from `first_step` on, each with what `train` needs of it."""
         steps = self.data.steps_per_call(self.batch_size)
