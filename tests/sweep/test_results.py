@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,18 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
+from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 from ruamel.yaml import YAML
 
 from cnnlab import params
 from cnnlab.errors import UserError
-from cnnlab.sweep import figures, results
+from cnnlab.sweep import charts, results
 
 ROOT = Path(__file__).parents[2]
 LESSON = YAML(typ="safe").load(ROOT / "params.yaml")["variants"]["lesson"]
@@ -32,6 +36,11 @@ SPACE: dict[str, BaseDistribution] = {
     "optimizer.learning_rate": FloatDistribution(1e-5, 1e-1, log=True),
     "optimizer.momentum": FloatDistribution(0, 0.95),
     "optimizer.name": CategoricalDistribution(["rmsprop", "sgd"]),
+}
+WIDE: dict[str, BaseDistribution] = {
+    **{f"network.conv_dropout.{i}": FloatDistribution(0, 0.5) for i in range(15)},
+    **{f"optimizer.warm_up_rate.{i}": FloatDistribution(1e-4, 1e-1, log=True) for i in range(10)},
+    **{f"network.head.{i}": CategoricalDistribution(["flatten", "global_average", "alternating"]) for i in range(5)},
 }
 EPOCHS = 4
 
@@ -52,7 +61,7 @@ def complete(accuracy: float, *more: float, role: str = "search", values: Any = 
     return create_trial(
         values=[accuracy, *more],
         params=chosen,
-        distributions={name: SPACE[name] for name in chosen},
+        distributions={name: (SPACE | WIDE)[name] for name in chosen},
         intermediate_values=reported,
         user_attrs={"role": role, "variant": LESSON, "steps": 400, **told},
     )
@@ -89,6 +98,22 @@ def searched(n: int, second: bool = False) -> list[FrozenTrial]:
     return trials
 
 
+def searched_widely(n: int) -> list[FrozenTrial]:
+    """`n` complete trials of 30 settings, of which network.conv_dropout.7 alone matters; the first is the baseline."""
+    draw = np.random.default_rng(0)
+    trials = []
+    for i in range(n):
+        values: dict[str, Any] = {}
+        for name, kind in WIDE.items():
+            if isinstance(kind, CategoricalDistribution):
+                values[name] = kind.choices[draw.integers(len(kind.choices))]
+            else:
+                values[name] = float(draw.uniform(1e-4, 0.1))
+        accuracy = 0.7 - 2 * values["network.conv_dropout.7"]
+        trials.append(complete(accuracy, role="search" if i else "baseline", values=values))
+    return trials
+
+
 def rows(text: str) -> list[list[str]]:
     """The cells of a Markdown table's body."""
     lines = [line for line in text.splitlines() if line.startswith("|")][2:]
@@ -97,6 +122,25 @@ def rows(text: str) -> list[list[str]]:
 
 def written(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures saved so far."""
+    found: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *args: Any, **how: Any) -> None:
+        save(figure, *args, **how)
+        found.append(figure)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return found
+
+
+def titled(figures: Sequence[Figure], start: str) -> Figure:
+    (figure,) = (figure for figure in figures if figure.get_suptitle().startswith(start))
+    return figure
 
 
 def number_of_best(*trials: FrozenTrial) -> int | None:
@@ -298,8 +342,8 @@ def test_every_file_is_there_however_few_trials(tmp_path: Path, n: int, second: 
 def test_the_page_carries_plotly_once_and_loads_nothing(tmp_path: Path) -> None:
     results.write(a_study(searched(4)), tmp_path)
     page = (tmp_path / "figures.html").read_text()
-    assert page.count(figures.get_plotlyjs()) == 1
-    rest = page.replace(figures.get_plotlyjs(), "")
+    assert page.count(get_plotlyjs()) == 1
+    rest = page.replace(get_plotlyjs(), "")
     assert "<title>Sweep try &lt;one&gt;</title>" in rest
     assert len(rest) < 200_000
     assert not re.findall(r'(?:src|href)="', rest)
@@ -343,19 +387,88 @@ def test_a_value_outside_the_ranges_searched_is_left_out_of_the_pictures(tmp_pat
 # figures
 
 
+def test_thirty_settings_fit_on_a_page(tmp_path: Path, drawn: list[Figure]) -> None:
+    results.write(a_study(searched_widely(31)), tmp_path)
+    for name in PNGS:
+        with Image.open(tmp_path / name) as image:
+            assert image.width <= (2000 if name == "parallel.png" else 2400)
+    parallel = titled(drawn, "Settings that go together")
+    assert "12 of 30 settings that vary, the most important first" in parallel.get_suptitle()
+    shown = [text.get_text().replace("\n", "") for text in parallel.axes[0].get_xticklabels()]
+    assert len(shown) == 13
+    assert (shown[0], shown[-1]) == ("network.conv_dropout.7", "validationaccuracy(%)")
+    bars = [text.get_text() for text in titled(drawn, "Which settings mattered").axes[0].get_yticklabels()]
+    assert shown[:-1] == bars[:-13:-1]
+    slices = titled(drawn, "Accuracy against each setting")
+    assert {axes.get_xlabel() for axes in slices.axes if axes.get_visible()} == set(WIDE)
+    page = (tmp_path / "figures.html").read_text()
+    names = ",".join(f'"{name}"' for name in sorted(WIDE))
+    assert f'"ticktext":["validation accuracy (%)",{names}]' in page
+
+
+@pytest.mark.parametrize("trials", [searched_widely(31), searched(14)])
+def test_no_text_is_clipped_and_no_axes_names_overlap(
+    tmp_path: Path, drawn: list[Figure], trials: list[FrozenTrial]
+) -> None:
+    results.write(a_study(trials), tmp_path)
+    assert len(drawn) == len(PNGS)
+    for figure in drawn:
+        width, height = figure.get_size_inches()
+        ink = figure.get_tightbbox()
+        assert min(ink.x0, ink.y0, width - ink.x1, height - ink.y1) > -0.01, figure.get_suptitle()
+        for axes in filter(Axes.get_visible, figure.axes):
+            low, high = axes.get_xlim()
+            names = [name for name in axes.get_xticklabels() if low <= name.get_position()[0] <= high]
+            boxes = [name.get_window_extent() for name in names if not name.get_rotation()]
+            assert not any(one.overlaps(other) for one, other in pairwise(boxes)), axes.get_xlabel()
+
+
+def test_without_importances_the_settings_keep_the_order_of_the_study(tmp_path: Path, drawn: list[Figure]) -> None:
+    values = [trial.params for trial in searched_widely(9)]
+    results.write(a_study([complete(0.5, values=dict(reversed(one.items()))) for one in values]), tmp_path)
+    parallel = titled(drawn, "Settings that go together")
+    assert "12 of 30 settings that vary, in the order of the study" in parallel.get_suptitle()
+    shown = [text.get_text().replace("\n", "") for text in parallel.axes[0].get_xticklabels()]
+    assert shown[:-1] == [*reversed(WIDE)][:12]
+
+
+@pytest.mark.parametrize(("n", "told"), [(8, "from 8 complete trials: a hint, not evidence"), (20, "from 20 complete")])
+def test_importances_tell_the_trials_they_rest_on(tmp_path: Path, drawn: list[Figure], n: int, told: str) -> None:
+    results.write(a_study([*searched(n), pruned(0.2), failed()]), tmp_path)
+    title = titled(drawn, "Which settings mattered").get_suptitle()
+    page = (tmp_path / "figures.html").read_text().replace(get_plotlyjs(), "")
+    (paragraph,) = re.findall(r"<h2>Which settings mattered</h2>\n<p>(.*?)</p>", page)
+    for text in (title, paragraph):
+        assert told in text
+        assert ("a hint, not evidence" in text) == (n < 20)
+
+
+def test_importances_do_not_count_a_baseline_that_lacks_the_settings(tmp_path: Path, drawn: list[Figure]) -> None:
+    results.write(a_study([complete(0.6, role="baseline"), *searched_widely(9)[1:]]), tmp_path)
+    assert "from 8 complete trials" in titled(drawn, "Which settings mattered").get_suptitle()
+
+
+def test_settings_that_only_some_trials_have_are_drawn_without_importances(tmp_path: Path) -> None:
+    trials = [complete(0.5 + m / 10, values={"optimizer.momentum": m}) for m in (0.1, 0.9)]
+    results.write(a_study([*trials, complete(0.4)]), tmp_path)
+    page = (tmp_path / "figures.html").read_text()
+    assert page.count("No parameter that every complete trial has takes two values yet.") == 1
+    assert 'id="parallel"' in page
+
+
 def test_parameters_that_vary_have_an_axis_each() -> None:
-    shown = {p.name: p for p in figures.parameters(a_study(searched(9)).trials)}
+    shown = {p.name: p for p in charts.parameters(a_study(searched(9)).trials)}
     assert list(shown) == sorted(SPACE)
     assert shown["network.batch_norm"].choices == [False, True]
-    assert [figures.label(c) for c in shown["network.batch_norm"].choices or []] == ["false", "true"]
+    assert [charts.label(c) for c in shown["network.batch_norm"].choices or []] == ["false", "true"]
     assert shown["augment.flip"].choices == [None, "random", "alternating"]
-    assert [figures.label(c) for c in shown["augment.flip"].choices or []] == ["null", "random", "alternating"]
+    assert [charts.label(c) for c in shown["augment.flip"].choices or []] == ["null", "random", "alternating"]
     assert shown["optimizer.learning_rate"].place(1e-3) == pytest.approx(-3)
     assert shown["network.dense_units"].whole
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=8))
 def test_the_front_is_what_none_beats(points: list[tuple[int, int]]) -> None:
-    front = figures.front_of([create_trial(values=[a, cost]) for a, cost in points])
+    front = charts.front_of([create_trial(values=[a, cost]) for a, cost in points])
     beaten = {(a, c) for a, c in points if any((b >= a and d < c) or (b > a and d <= c) for b, d in points)}
     assert [(t.values[0], t.values[1]) for t in front] == sorted(set(points) - beaten, key=lambda p: p[1])

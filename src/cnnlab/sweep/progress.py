@@ -20,6 +20,7 @@ from cnnlab.sweep.study import Ledger
 
 SHOWN = {"running": TrialState.RUNNING, "waiting": TrialState.WAITING, "done": TrialState.COMPLETE}
 SHOWN |= {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+REPAINT_S = 1.0
 
 
 def counts(study: optuna.Study) -> str:
@@ -70,6 +71,7 @@ class Progress:
         self._ledger = ledger
         self._begin = time.monotonic()
         self._told = ""
+        self._painted = 0.0
         self._live = Live(console=Console(file=sys.stderr), auto_refresh=False) if sys.stderr.isatty() else None
 
     def __enter__(self) -> "Progress":
@@ -84,13 +86,13 @@ class Progress:
             self._live.stop()
 
     def show(self) -> None:
-        """Show how it stands now; without a terminal only where something changed."""
-        study = self._ledger.study
+        """Show how it stands now: every second on a terminal, elsewhere where something changed."""
+        study, now = self._ledger.study, time.monotonic()
         line = counts(study)
-        if line == self._told:
+        if now - self._painted < REPAINT_S if self._live else line == self._told:
             return
-        self._told = line
-        line += f"  {time.monotonic() - self._begin:.0f} s gone{self._left()}"
+        self._told, self._painted = line, now
+        line += f"  {now - self._begin:.0f} s gone{self._left()}"
         if self._live:
             page = table(study)
             page.caption = line

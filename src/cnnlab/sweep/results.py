@@ -17,7 +17,8 @@ from ruamel.yaml import YAML
 
 from cnnlab.errors import UserError
 from cnnlab.files import write_text
-from cnnlab.sweep import figures
+from cnnlab.sweep import figures, page
+from cnnlab.sweep.charts import Sweep
 
 WHOLE = ("original", "attempt", "epochs", "steps", "parameters", "training_flop")  # columns of whole numbers
 
@@ -44,6 +45,15 @@ def table(study: Study) -> pd.DataFrame:
     cells = [[_cell(trial, name) for name in names] for trial in trials]
     settings = pd.DataFrame(cells, columns=names, index=columns.index, dtype=object)
     return pd.concat([columns, settings], axis=1)
+
+
+def metrics(study: Study) -> dict[str, float]:
+    """The study in figures: validation accuracies of the best trial and of the baseline, trials by state."""
+    chosen, baseline = best(study), _of_role(study, "baseline")
+    known = {"best": chosen, "baseline": baseline if baseline and baseline.state == TrialState.COMPLETE else None}
+    accuracies = {f"{name}_validation_accuracy": float(trial.values[0]) for name, trial in known.items() if trial}
+    states = Counter(trial.state for trial in study.get_trials(deepcopy=False))
+    return accuracies | {f"trials_{state.name.lower()}": float(n) for state, n in states.items()}
 
 
 def comparison(study: Study) -> str:
@@ -85,7 +95,7 @@ def write(study: Study, folder: Path) -> None:
     write_text(folder / "best.yaml", _best_yaml(study, chosen))
     write_text(folder / "summary.md", comparison(study))
     figures.draw(folder, sweep)
-    figures.write_page(folder / "figures.html", sweep)
+    page.write(folder / "figures.html", sweep)
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, int]:
@@ -250,10 +260,10 @@ def _caution(study: Study) -> str:
 # What the pictures are drawn from
 
 
-def _sweep(study: Study, chosen: FrozenTrial) -> figures.Sweep:
+def _sweep(study: Study, chosen: FrozenTrial) -> Sweep:
     baseline, objectives = _of_role(study, "baseline"), study.user_attrs["objectives"]
     complete = baseline is not None and baseline.state == TrialState.COMPLETE
-    return figures.Sweep(
+    return Sweep(
         study=_copy(study, 1),
         both=_copy(study, 2) if len(objectives) > 1 else None,
         best=chosen.number,

@@ -5,13 +5,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from uuid import uuid4
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from optuna.trial import TrialState
 
 from cnnlab import track
@@ -48,6 +48,7 @@ def publish(ledger: Ledger) -> None:
     """Write the results of a study into reports/sweep/, and keep them with its MLflow run."""
     results.write(ledger.study, FOLDER)
     run = track.Run(ledger.parent)
+    run.log_metrics([(len(ledger.trials()), results.metrics(ledger.study))])
     for path in sorted(FOLDER.iterdir()):
         run.log_file(path, "sweep")
     run.finish()
@@ -179,3 +180,6 @@ def _owner() -> Iterator[str]:
     with FileLock(path):
         yield name
     path.unlink(missing_ok=True)
+    for path in OWNERS.glob("*.lock"):
+        with suppress(Timeout), FileLock(path, timeout=0):
+            path.unlink(missing_ok=True)  # of a sweep that was killed; what it ran, `recover` has failed
