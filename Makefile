@@ -16,7 +16,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro sweep sweep-status sweep-ui sync ui test lint bench lock clean
+.PHONY: help setup repro train sweep sweep-status sweep-ui sync ui test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,11 @@ repro: $(STAMP)  ## fetch, preprocess, train, evaluate, report: whatever is not 
 	@$(BIN)/python -m cnnlab.params
 	$(BIN)/dvc repro
 
+train: $(STAMP)  ## train and evaluate one variant, those of on_demand too (VARIANT=speedrun)
+	@$(BIN)/dvc repro --quiet preprocess
+	$(BIN)/python pipeline/train.py $(or $(VARIANT),$(error Name one: make train VARIANT=speedrun))
+	$(BIN)/python pipeline/evaluate.py $(VARIANT)
+
 sweep: $(STAMP)  ## begin or continue a sweep (TRIALS= WORKERS= STUDY= BUDGET= STORAGE=postgresql://…)
 	@$(BIN)/dvc repro --quiet preprocess
 	@$(BIN)/python pipeline/sweep.py $(SWEEP)
@@ -52,7 +57,7 @@ sweep-status: $(STAMP)  ## print how a sweep stands (STUDY= BUDGET= STORAGE=)
 	@$(BIN)/python pipeline/sweep.py --status $(SWEEP)
 
 sweep-ui: $(STAMP)  ## open Optuna's dashboard, on this machine only (PORT=8080 STORAGE=)
-	$(BIN)/optuna-dashboard --host 127.0.0.1 --port $(or $(filter-out 5000,$(PORT)),8080) $(or $(subst postgresql:,postgresql+psycopg:,$(STORAGE)),mlruns/optuna.journal)
+	$(BIN)/python pipeline/dashboard.py $(or $(filter-out 5000,$(PORT)),8080)
 
 sync: $(STAMP)  ## send to MLflow what trainings kept while its server was down
 	$(BIN)/python -m cnnlab.track

@@ -117,6 +117,7 @@ def test_a_new_variant_in_params_gets_its_own_stages(tmp_path: Path) -> None:
         return set(done.stdout.split())
 
     before = stages()
-    with (tmp_path / "params.yaml").open("a") as stream:
-        stream.write("\n  plain:\n    <<: *lesson\n    augment: {}\n")
+    file = tmp_path / "params.yaml"
+    entry = "\n  plain:\n    <<: *lesson\n    augment: {}\n"
+    file.write_text(file.read_text().replace("\non_demand:", f"{entry}\non_demand:"))
     assert stages() - before == {"train@plain", "evaluate@plain"}

@@ -23,7 +23,7 @@ TEXT = (ROOT / "params.yaml").read_text()
 SHIPPED: dict[str, Any] = YAML(typ="safe").load(TEXT)
 INF, NAN = float("inf"), float("nan")
 BUDGETS = "'smoke', 'laptop' or 'full'"
-NETWORKS = "lenet5, slides, homework"
+NETWORKS = "lenet5, slides, homework, speedrun"
 KNOBS = (
     "name, filters, blocks, conv_dropout, kernel, padding, activation, batch_norm, pooling, head, dense_units, "
     "dense_dropout"
@@ -83,10 +83,24 @@ def test_the_shipped_file_is_the_recipe_of_the_course() -> None:
 
 def test_a_variant_states_only_its_differences(file: Path) -> None:
     file.write_text(f"{TEXT}\n  plain:\n    <<: *lesson\n    augment: {{}}\n    epochs: 7\n")
-    variants = params.load(file).variants
-    assert list(variants) == [*SHIPPED["variants"], "plain"]
-    expected = variants["lesson"].model_copy(update={"augment": params.Augment(), "epochs": 7})
-    assert variants["plain"] == expected
+    read = params.load(file)
+    expected = read.variants["lesson"].model_copy(update={"augment": params.Augment(), "epochs": 7})
+    assert params.variant(read, "plain") == expected
+
+
+def test_on_demand_variants_are_known_but_not_the_pipelines(file: Path) -> None:
+    read = load(file, SHIPPED)
+    assert list(read.on_demand) == list(SHIPPED["on_demand"])
+    assert not read.on_demand.keys() & params.variants(read).keys()
+    for name in read.on_demand:
+        assert params.runs(read, name)[0].variant == name
+
+
+def test_a_name_stands_in_one_section_only(file: Path) -> None:
+    tree = copy.deepcopy(SHIPPED)
+    tree["on_demand"]["lesson"] = tree["variants"]["lesson"]
+    with pytest.raises(UserError, match="lesson in either variants or on_demand"):
+        load(file, tree)
 
 
 def test_nothing_changes_after_reading(file: Path) -> None:
@@ -132,7 +146,9 @@ def test_an_unknown_variant(file: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(file.parent)  # where no sweep has found a variant `tuned`
     with pytest.raises(UserError) as refusal:
         params.runs(load(file, SHIPPED), "lessson")
-    assert str(refusal.value) == "Unknown variant. Expected one of: lenet5, slides, lesson. Received: 'lessson'."
+    assert (
+        str(refusal.value) == "Unknown variant. Expected one of: lenet5, slides, lesson, speedrun. Received: 'lessson'."
+    )
 
 
 @pytest.mark.parametrize(
@@ -272,7 +288,14 @@ def test_a_list_without_one_entry_a_stage(file: Path) -> None:
 
 OPTIONAL = {
     name
-    for kind in (params.Variant, params.HomeworkNetwork, params.Optimizer, params.Schedule, params.Augment)
+    for kind in (
+        params.Variant,
+        params.HomeworkNetwork,
+        params.Optimizer,
+        params.Schedule,
+        params.Augment,
+        params.Views,
+    )
     for name, field in kind.model_fields.items()
     if not field.is_required()
 }
@@ -281,7 +304,7 @@ OPTIONAL = {
 def sections(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Paths of every section whose keys are fixed: all but mappings whose keys are names."""
     if isinstance(tree, dict):
-        if path not in (("variants",), ("sweep", "space")) and path[-1:] != ("when",):
+        if path not in (("variants",), ("on_demand",), ("sweep", "space")) and path[-1:] != ("when",):
             yield path
         for key, value in tree.items():
             yield from sections(value, (*path, key))
@@ -369,7 +392,12 @@ def run_train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     [
         ("epochs: 5", "epochs: 0", "lesson", r"params\.yaml: Invalid variants\.slides\.epochs\. Expected: .*: 0\."),
         ("batch_size: 32", "batchsize: 32", "lesson", None),
-        ("", "", "lessson", r"Unknown variant\. Expected one of: lenet5, slides, lesson\. Received: 'lessson'\."),
+        (
+            "",
+            "",
+            "lessson",
+            r"Unknown variant\. Expected one of: lenet5, slides, lesson, speedrun\. Received: 'lessson'\.",
+        ),
         (TEXT, None, "lesson", r"params\.yaml not found\. Run from the top of the checkout\."),
     ],
 )

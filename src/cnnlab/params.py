@@ -42,6 +42,7 @@ def _known_data_set(name: str) -> str:
 
 
 DataSetName = Annotated[str, AfterValidator(_known_data_set)]
+VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
 def _one_line_of_devices(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -218,8 +219,19 @@ class HomeworkNetwork(Section):
         return self
 
 
-NETWORKS = (LessonNetwork, HomeworkNetwork)
-Network = Annotated[LessonNetwork | HomeworkNetwork, Field(discriminator="name")]
+class SpeedrunNetwork(Section):
+    """The network of the speedrun; `filters` has one entry a stage of two convolutions.
+
+    `norm_momentum` is what a normalisation's running mean and variance keep at a step.
+    """
+
+    name: Literal["speedrun"]
+    filters: list[Count] = Field(min_length=1)
+    norm_momentum: Fraction
+
+
+NETWORKS = (LessonNetwork, HomeworkNetwork, SpeedrunNetwork)
+Network = Annotated[LessonNetwork | HomeworkNetwork | SpeedrunNetwork, Field(discriminator="name")]
 
 
 class Schedule(Section):
@@ -250,7 +262,7 @@ class Optimizer(Section):
 
     `momentum` is Nesterov's (sgd, muon); `weight_decay` is decoupled and skips biases and norms (adam with it is
     AdamW); `clip_norm` bounds the norm of the whole gradient; `ema` is the momentum of the weights' running average,
-    0 for none.
+    0 for none. `adam_share` is muon's: the rate of what it leaves to Adam, as a share of its own.
     """
 
     name: Literal["sgd", "adam", "rmsprop", "muon"]
@@ -260,11 +272,14 @@ class Optimizer(Section):
     weight_decay: NonNegative = 0.0
     clip_norm: Positive | None = None
     ema: Fraction = 0.0
+    adam_share: Positive = 1.0
 
     @model_validator(mode="after")
-    def _momentum_belongs(self) -> Self:
+    def _knobs_belong(self) -> Self:
         if self.momentum and self.name not in ("sgd", "muon"):
             raise ValueError("no momentum, which belongs to optimizers sgd and muon")
+        if self.adam_share != 1 and self.name != "muon":
+            raise ValueError("no adam_share, which belongs to optimizer muon")
         return self
 
 
@@ -313,7 +328,7 @@ class Recipe(Section):
 
 
 class Variant(Recipe):
-    """An entry of `variants`."""
+    """An entry of `variants`, which the pipeline trains, or of `on_demand`, which `make train VARIANT=…` does."""
 
     validation: Count | None = None
 
@@ -328,7 +343,8 @@ class Params(Section):
     strategy: Strategy
     train: Train
     sweep: Sweep
-    variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")], Variant] = Field(min_length=1)
+    variants: dict[VariantName, Variant] = Field(min_length=1)
+    on_demand: dict[VariantName, Variant] = {}
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -340,11 +356,14 @@ class Params(Section):
             raise ValueError(f"one of {', '.join(self.variants)} in sweep.base")
         if self.sweep.data != (data := self.variants[self.sweep.base].data):
             raise ValueError(f"{data} in sweep.data, because sweep.base trains on it")
-        if TUNED in self.variants:
-            raise ValueError(f"no variant {TUNED}, which is the name of the one that the sweep finds")
-        for name, variant in self.variants.items():
-            if variant.data not in self.fetch.sets:
-                raise ValueError(f"{variant.data} in fetch.sets, because variants.{name} trains on it")
+        if twice := self.variants.keys() & self.on_demand.keys():
+            raise ValueError(f"{min(twice)} in either variants or on_demand")
+        for section, entries in (("variants", self.variants), ("on_demand", self.on_demand)):
+            if TUNED in entries:
+                raise ValueError(f"no variant {TUNED}, which is the name of the one that the sweep finds")
+            for name, variant in entries.items():
+                if variant.data not in self.fetch.sets:
+                    raise ValueError(f"{variant.data} in fetch.sets, because {section}.{name} trains on it")
         return self
 
 
@@ -375,13 +394,13 @@ def load(path: Path = PARAMS) -> Params:
 
 
 def variants(params: Params) -> dict[str, Variant]:
-    """All variants by name: those of params.yaml, and `tuned` once a sweep has found it."""
+    """The pipeline's variants by name: those of section `variants`, and `tuned` once a sweep has found it."""
     return {**params.variants, **({TUNED: _tuned()} if BEST.exists() else {})}
 
 
 def variant(params: Params, name: str) -> Variant:
     """The variant called `name`; UserError with the known names if there is none."""
-    known = variants(params)
+    known = {**variants(params), **params.on_demand}
     if name not in known:
         raise UserError(f"Unknown variant. Expected one of: {', '.join(known)}. Received: {name!r}.")
     return known[name]

@@ -29,6 +29,17 @@ def test_make_alone_lists_every_target(run: Run, clone: Path) -> None:
     assert not (clone / ".venv").exists()
 
 
+def test_a_sweeps_options_reach_its_command_and_a_password_does_not(run: Run) -> None:
+    """Every user of the machine can read a command line."""
+    options = {"TRIALS": "5", "WORKERS": "1", "STUDY": "wide", "BUDGET": "full"}
+    storage = "STORAGE=postgresql://user:secret@host/name"
+    for target, command in (("sweep", "pipeline/sweep.py"), ("sweep-status", "pipeline/sweep.py --status")):
+        done = run("make", "-n", target, storage, *(f"{name}={value}" for name, value in options.items()))
+        (line,) = (line for line in done.stdout.splitlines() if "pipeline/sweep.py" in line)
+        assert line.endswith(f"python {command} --trials 5 --workers 1 --study wide --budget full")
+        assert "secret" not in done.stdout + done.stderr
+
+
 def test_mistake_in_params_stops_make_before_anything_runs(run: Run, clone: Path) -> None:
     params = clone / "params.yaml"
     good = params.read_text()
@@ -81,6 +92,15 @@ def test_the_sweep_left_a_variant_its_trials_and_pictures(clone: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names >= {"best.yaml", "summary.md", "figures.html", "history.png", "importances.png", "slices.png"}
     assert "tuned" in (clone / "reports/results.md").read_text()
+
+
+@pytest.mark.usefixtures("repro")
+def test_a_sweeps_storage_reaches_its_command(run: Run) -> None:
+    done = run("make", "sweep-status", "STORAGE=mysql://user:secret@host/name", check=False)
+    assert done.returncode != 0
+    assert "Invalid STORAGE. Expected" in done.stderr
+    assert "mysql://***@host/name" in done.stderr
+    assert "secret" not in done.stdout + done.stderr
 
 
 @pytest.mark.usefixtures("repro")

@@ -12,6 +12,8 @@ import pytest
 from sweep.postgres import Postgres, programs
 
 from cnnlab import track
+from cnnlab.data import store
+from cnnlab.data.catalog import CATALOG
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +72,11 @@ def quiet() -> Iterator[None]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     yield
     optuna.logging.set_verbosity(verbosity)
+
+
+@pytest.fixture(scope="session")
+def processed_mnist(real_mnist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The processed folder of the real MNIST."""
+    folder = tmp_path_factory.mktemp("processed") / "mnist"
+    store.preprocess(CATALOG["mnist"], real_mnist, folder, validation=5000, seed=0)
+    return folder

@@ -243,6 +243,35 @@ def test_a_condition_that_can_never_hold(when: dict[str, list[Any]]) -> None:
     assert refusal(searched).startswith(WHEN)
 
 
+@pytest.mark.parametrize(
+    "circle",
+    [
+        ["network.padding"],
+        ["network.padding", "network.kernel"],
+        ["network.padding", "network.kernel", "network.pooling"],
+    ],
+    ids=len,
+)
+def test_conditions_in_a_circle(circle: list[str]) -> None:
+    choices: dict[str, list[Any]] = {
+        "network.padding": ["valid", "same"],
+        "network.kernel": [3, 5],
+        "network.pooling": ["max", "average"],
+    }
+    before = dict(zip(circle, [circle[-1], *circle[:-1]], strict=True))
+    searched = read(
+        {
+            "label_smoothing": {"choices": [0.0, 0.1]},
+            **{key: {"choices": choices[key], "when": {before[key]: choices[before[key]]}} for key in circle},
+        }
+    )
+    told = refusal(searched)
+    assert told.startswith(
+        "Invalid sweep.space. Expected conditions that do not depend on each other. Received a circle: "
+    )
+    assert set(told.rstrip(".").rpartition(": ")[2].split(" → ")) == set(circle)
+
+
 def test_a_condition_needs_only_one_value_of_those_named() -> None:
     searched = read(
         {

@@ -8,12 +8,18 @@ from cnnlab.data.catalog import DataSet
 from cnnlab.errors import UserError
 from cnnlab.nets.homework import homework
 from cnnlab.nets.lesson import lenet5, slides
-from cnnlab.params import HomeworkNetwork, LessonNetwork
+from cnnlab.nets.speedrun import speedrun
+from cnnlab.params import HomeworkNetwork, LessonNetwork, SpeedrunNetwork
 
-NETWORKS: dict[str, Callable[..., keras.Model]] = {"lenet5": lenet5, "slides": slides, "homework": homework}
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    "lenet5": lenet5,
+    "slides": slides,
+    "homework": homework,
+    "speedrun": speedrun,
+}
 
 
-def build(network: LessonNetwork | HomeworkNetwork, data_set: DataSet) -> keras.Model:
+def build(network: LessonNetwork | HomeworkNetwork | SpeedrunNetwork, data_set: DataSet) -> keras.Model:
     """The network for the pictures and classes of `data_set`; its output is logits, (batch, classes).
 
     Raises UserError where the pictures are too small for the network's layers.

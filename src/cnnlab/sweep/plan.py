@@ -106,6 +106,11 @@ def shares(sweep: params.Sweep, workers: int | None) -> list[Share]:
     gpus = _gpus()
     groups = [gpus[i : i + sweep.gpus_per_trial] for i in range(0, len(gpus), sweep.gpus_per_trial)]
     groups = [group for group in groups if len(group) == sweep.gpus_per_trial]
+    if gpus and not groups:
+        raise UserError(
+            f"Invalid sweep.gpus_per_trial. Expected at most the {len(gpus)} GPUs of this host. "
+            f"Received: {sweep.gpus_per_trial} GPUs."
+        )
     most = min(len(groups), len(cores)) if gpus else len(cores)
     count = workers or sweep.workers or (most if gpus else min(most, MOST_WORKERS))
     if not 1 <= count <= most:

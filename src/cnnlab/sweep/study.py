@@ -6,6 +6,7 @@ heartbeat knows databases alone and `optimize`'s own loop.
 """
 
 import hashlib
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,7 +65,7 @@ class Ledger:
         attrs = {"role": "search", "attempt": 1, "original": asked.number}
         attrs |= {name: value for name, value in asked.user_attrs.items() if name in attrs}
         trial = self.trial(asked.number)
-        self.note(trial, **attrs, owner=self.owner, heartbeat=time.time())
+        self.note(trial, **attrs, owner=self.owner, host=platform.node(), heartbeat=time.time())
         try:
             values = patiently(lambda: space.suggest(asked, self.plan.sweep.space, self.plan.base))
             self.note(trial, variant=space.apply(self.plan.base, values).model_dump())
@@ -83,12 +84,12 @@ class Ledger:
                 except UpdateFinishedTrialError:
                     continue  # it ended in between
 
-    def fail(self, number: int, reason: str = "") -> None:
-        """End a trial as failed, for its own reason or else `reason`, and let it be tried again where that may help."""
+    def fail(self, number: int, reason: str = "", retry: str = "again") -> None:
+        """End a running trial as failed, for its own reason or else `reason`; it is tried again where that may help."""
         trial = self.trial(number)
         try:
             if "reason" not in trial.user_attrs:
-                self.note(trial, reason=reason, retry="again")
+                self.note(trial, reason=reason, retry=retry)
             _repeat(self.study._storage.set_trial_state_values, trial._trial_id, TrialState.FAIL)
         except UpdateFinishedTrialError:
             return  # by another process
@@ -115,10 +116,17 @@ class Ledger:
                     if time.time() - _ended(trial) > STALE_S:
                         self.try_again(trial)
 
+    def lost(self) -> list[FrozenTrial]:
+        """Failed trials that will not be tried again, by their last attempt."""
+        return [trial for trial in self._failed_last() if _next_attempt(trial) is None]
+
     def _orphans(self) -> list[FrozenTrial]:
         """Failed trials whose next attempt is not yet enqueued."""
+        return [trial for trial in self._failed_last() if _next_attempt(trial)]
+
+    def _failed_last(self) -> list[FrozenTrial]:
         last = {_original(trial): trial for trial in self.trials()}
-        return [trial for trial in last.values() if trial.state is TrialState.FAIL and _next_attempt(trial)]
+        return [trial for trial in last.values() if trial.state is TrialState.FAIL]
 
     def is_done(self) -> bool:
         """Whether no trial waits, runs, or is to be tried again."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from uuid import uuid4
@@ -73,28 +74,30 @@ class _Host:
 
     def run(self) -> None:
         """Run trials until none is left anywhere, or until interrupted."""
-        # Forked from a process that has imported TensorFlow but not begun to use it: a trial starts in a second
-        # where its own import would take five to eight.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cnnlab.sweep.worker"])
+        context = _server()
         beaten = time.monotonic()
-        failed: list[str] = []
-        with on_interrupt(self.interrupt, "saving the running trials"), Progress(self.ledger) as progress:
-            while not self.stop:
-                failed += self._reap()
-                self._refuse_hopeless(failed)
-                started = self._start(context)
-                if not started and not self.running and self.ledger.is_done():
-                    break
-                if time.monotonic() - beaten > BEAT_S:
-                    beaten = time.monotonic()
-                    self.ledger.beat(list(self.running))
-                    self.ledger.recover()
-                progress.show()
-                time.sleep(LOOK_S)
-        if self.stop:
-            self._end()
-            raise KeyboardInterrupt("the sweep was interrupted; the same command continues it")
+        known = {trial.number for trial in self.ledger.lost()}
+        try:
+            with on_interrupt(self.interrupt, "saving the running trials"), Progress(self.ledger) as progress:
+                while not self.stop:
+                    self._reap()
+                    started = self._start(context)
+                    done = not started and not self.running and self.ledger.is_done()
+                    self._refuse_hopeless(set() if done else known)
+                    if done:
+                        break
+                    if time.monotonic() - beaten > BEAT_S:
+                        beaten = time.monotonic()
+                        self.ledger.beat(list(self.running))
+                        self.ledger.recover()
+                    progress.show()
+                    time.sleep(LOOK_S)
+                else:
+                    self._end()
+                    raise KeyboardInterrupt("the sweep was interrupted; the same command continues it")
+        finally:
+            for child in self.running.values():
+                child.process.kill()  # after a second Ctrl-C; Python would wait for it
 
     def interrupt(self) -> None:
         """Stop after the present look at the trials."""
@@ -115,34 +118,33 @@ class _Host:
         self.running[trial.number] = _Child(process, share, log)
         return True
 
-    def _reap(self) -> list[str]:
-        """Take in the trials whose process ended; the reasons of those that failed."""
-        reasons = []
+    def _reap(self) -> None:
+        """Take in the trials whose process ended."""
         for number, child in list(self.running.items()):
             if child.process.is_alive():
                 continue
             child.process.join()
             del self.running[number]
             self.free.append(child.share)
-            if not self.ledger.trial(number).state.is_finished():
+            if self.stop:
+                self.ledger.fail(number, "interrupted", retry="continue")
+            elif not self.ledger.trial(number).state.is_finished():
                 self.ledger.fail(number, _reason(child))
-            trial = self.ledger.trial(number)
-            if trial.state is TrialState.FAIL:
-                reasons.append(trial.user_attrs.get("reason", "unknown"))
-        return reasons
 
-    def _refuse_hopeless(self, failed: list[str]) -> None:
-        trials = self.ledger.trials()
-        good = any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-        ended = len(failed) >= min(HOPELESS, self.ledger.plan.trials)
-        if ended and not good:
-            self._end()
-            self.ledger.agree()
-            told = "\n".join(f"  {reason}" for reason in dict.fromkeys(failed))
-            raise UserError(
-                f"Every trial failed. Expected at least one of {len(failed)} to end. Received:\n{told}\n"
-                f"Mend params.yaml, or read the trials' logs in {self.ledger.plan.folder}/."
-            )
+    def _refuse_hopeless(self, known: set[int]) -> None:
+        """Raise UserError where no trial ever came to an end, and enough were lost beside the `known` ones."""
+        if any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.ledger.trials()):
+            return
+        lost = [trial for trial in self.ledger.lost() if trial.number not in known]
+        if len(lost) < min(HOPELESS, self.ledger.plan.trials):
+            return
+        self._end()
+        self.ledger.agree()
+        told = "\n".join(f"  {reason}" for reason in dict.fromkeys(trial.user_attrs["reason"] for trial in lost))
+        raise UserError(
+            f"Every trial failed. Expected at least one of {len(lost)} to end. Received:\n{told}\n"
+            f"Mend params.yaml, or read the trials' logs in {self.ledger.plan.folder}/."
+        )
 
     def _end(self) -> None:
         """Ask the running trials to save and stop; kill those that do not."""
@@ -153,6 +155,20 @@ class _Host:
             child.process.join(max(0.0, end - time.monotonic()))
             child.process.kill()
         self._reap()
+
+
+def _server() -> multiprocessing.context.ForkServerContext:
+    """What starts trials: forked from a process that has imported TensorFlow but not begun to use it, a trial starts in
+    a second where its own import would take five to eight. Ctrl-C, which a terminal sends to all, is the sweep's alone.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cnnlab.sweep.worker"])
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    return context
 
 
 def _trial(plan: Plan, parent: str, number: int, share: Share, log: Path) -> None:

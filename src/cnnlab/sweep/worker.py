@@ -75,10 +75,11 @@ class Trial:
     def report(self, epoch: int, accuracy: float) -> bool:
         """Tell the validation accuracy after an epoch, counted from 1; whether the trial should be pruned now."""
         patiently(lambda: self._storage.set_trial_intermediate_value(self._id, epoch, accuracy))
+        if epoch >= self._plan.epochs:
+            return False
         trial = self.frozen()
-        if trial.user_attrs["role"] != "search" or epoch >= self._plan.epochs:
-            return False  # what others are compared with runs in full
-        return patiently(lambda: self._study.pruner.prune(self._study, trial))
+        worse = patiently(lambda: self._study.pruner.prune(self._study, trial))  # which also enters it for comparison
+        return worse and trial.user_attrs["role"] == "search"  # the baseline runs in full
 
     def run(self) -> None:
         """Train, and tell the study the result."""
@@ -152,7 +153,8 @@ def _affordable_images(plan: Plan, variant: params.Variant) -> int:
     """As many training images as cost at most what the base costs on its own: equal FLOPs make trials comparable."""
     train, _ = open_processed(variant.data).split(plan.validation, None)
     base, own = (training_flop(build(v.network, lookup(v.data))) for v in (plan.base, variant))
-    return min(len(train), max(1, (plan.train_images or len(train)) * base // own))
+    few = min(plan.train_images or len(train), len(train))
+    return min(len(train), max(1, few * base // own))
 
 
 def _settle_in(share: Share, log: Path) -> None:

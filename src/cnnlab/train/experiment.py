@@ -20,6 +20,7 @@ from cnnlab.data.store import Processed, open_processed
 from cnnlab.errors import UserError, on_interrupt
 from cnnlab.files import CHECKPOINTS, MODELS, write_text
 from cnnlab.nets.build import build
+from cnnlab.nets.speedrun import whiten
 from cnnlab.train import recipe, state
 from cnnlab.train.callbacks import EarlyStopping, Logger, Saver, epochs_since_best
 from cnnlab.train.evaluate import score
@@ -30,6 +31,7 @@ from cnnlab.train.strategy import strategy as make_strategy
 
 Watcher = Callable[[track.Run, History], keras.callbacks.Callback]
 
+WHITENED = 5000  # pictures whose patches the speedrun's first layer is computed from, as by its authors
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}  # Keras's dtype policies
 LOST_WORKER = (  # what TensorFlow raises on the workers that are left
     tf.errors.UnavailableError,
@@ -120,7 +122,7 @@ class Experiment:
     def _trained(self, watchers: Sequence[Watcher]) -> Iterator[Trained]:
         data = open_processed(self.run.data)
         train, validation = data.split(self.run.validation, self.run.train_images)
-        loop = self._loop(data, len(train))
+        loop = self._loop(data, train)
         saved = self._restored(self.checkpoint, loop.model, data)
         standing = saved or state.State()
         keep_best = self.run.early_stopping is not None
@@ -138,12 +140,14 @@ class Experiment:
             yield Trained(loop, data, validation, standing.history, tracker)
         sum_over_workers(self.strategy, np.zeros(1))  # nobody leaves before the chief has written
 
-    def _loop(self, data: Processed, images: int) -> Loop:
+    def _loop(self, data: Processed, train: np.ndarray) -> Loop:
         keras.config.set_dtype_policy(PRECISIONS[self.run.precision])
         keras.utils.set_random_seed(self.run.seed)
         with self.strategy.scope():
             model = build(self.run.network, lookup(self.run.data))
-            recipe.prepare(model, self.run, steps=-(-images // self.run.batch_size) * self.run.epochs)
+            if self.run.network.name == "speedrun":
+                whiten(model, data.train_images[train[:WHITENED]])
+            recipe.prepare(model, self.run, steps=-(-len(train) // self.run.batch_size) * self.run.epochs)
             return Loop(
                 model,
                 place(data.train_images, data.train_labels, self.strategy, self.knobs.feeding),

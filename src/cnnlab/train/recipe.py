@@ -82,7 +82,7 @@ def optimizer(knobs: Optimizer, steps: int) -> keras.optimizers.Optimizer:
         case "rmsprop":
             return keras.optimizers.RMSprop(**common)
         case "muon":
-            return Muon(momentum=knobs.momentum, **common)
+            return Muon(momentum=knobs.momentum, adam_lr_ratio=knobs.adam_share, **common)
 
 
 def prepare(model: keras.Model, recipe: Recipe, steps: int) -> None:

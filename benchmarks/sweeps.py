@@ -1,0 +1,150 @@
+"""The benchmark of sweeps: what pruning saves of the training steps, and what a second worker costs, as one table.
+
+Printed, and written to benchmarks/results/<date>-<processor>-sweeps.md with the trials' figures beside it as .json.
+Needs data/processed/cifar10 (dvc repro preprocess@cifar10). Each study is pipeline/sweep.py in a folder of its own.
+"""
+
+import argparse
+import datetime
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from bench import write
+from machine import inspect, slug
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from report import Answers, Result, Row, markdown, result
+from ruamel.yaml import YAML
+
+from cnnlab import errors
+from cnnlab.data.store import open_processed
+from cnnlab.errors import UserError
+from cnnlab.files import PROCESSED
+
+HERE = Path(__file__).parent
+TOP = HERE.parent
+DATA = "cifar10"
+BUDGET = "laptop"
+TRIALS = 8  # of the comparison of workers
+METHOD = f"""\
+Every study searches the space of params.yaml around its base with budget {BUDGET}, from a new journal file and MLflow
+store.
+
+Pruning: two workers, the same seed of the search with the pruner of params.yaml and with none; a pair a seed, from 0.
+Steps are those of all trials; the accuracy is the best complete trial's, on the same validation images.
+
+Workers: {TRIALS} trials without a pruner, so that both sides train the same; seconds are those of the whole command, in
+alternating order.
+"""
+ROWS = {
+    "pruning": [
+        Row("Training steps, pruned against unpruned", ("pruned", "steps"), ("unpruned", "steps"), 0.5, at_most=True),
+        Row("Best validation accuracy, the same", ("pruned", "%"), ("unpruned", "%")),
+    ],
+    "workers": [Row(f"{TRIALS} trials by 2 workers against 1", ("2", "seconds"), ("1", "seconds"), 1.05, at_most=True)],
+}
+
+
+@contextmanager
+def project(pruner: str, seed: int) -> Iterator[Path]:
+    """A folder with this project's data and params.yaml, but for pruner and seed of the sweep."""
+    yaml = YAML()
+    chosen = yaml.load((TOP / "params.yaml").read_text())
+    chosen["sweep"] |= {"pruner": pruner, "seed": seed}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "data").mkdir()
+        (folder / "data" / "processed").symlink_to(PROCESSED.absolute())
+        with (folder / "params.yaml").open("w") as stream:
+            yaml.dump(chosen, stream)
+        yield folder
+
+
+def study(pruner: str, *options: str, seed: int = 0) -> dict[str, Any]:
+    """Run a study by the sweep's command with `options`; its figures and those of its trials."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "CNNLAB_STORAGE")}
+    with project(pruner, seed) as folder:
+        command = [sys.executable, str(TOP / "pipeline" / "sweep.py"), "--budget", BUDGET, *options]
+        begin = time.perf_counter()
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - begin
+        if ended.returncode:
+            raise UserError(f"A study failed. Expected exit status 0. Received:\n{ended.stderr}")
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / "mlruns" / "optuna.journal")))
+        [name] = optuna.get_all_study_names(storage)
+        trials = optuna.load_study(study_name=name, storage=storage).get_trials()
+    return {
+        "seconds": seconds,
+        "steps": sum(t.user_attrs.get("steps", 0) for t in trials),
+        "%": 100 * max(t.values[0] for t in trials if t.state is TrialState.COMPLETE),
+        "trials": [
+            {"state": t.state.name, "accuracy": t.intermediate_values, "steps": t.user_attrs.get("steps")}
+            for t in trials
+        ],
+    }
+
+
+def pruning(seed: int) -> dict[str, dict[str, Any]]:
+    """A pair of studies of a seed, unpruned and pruned."""
+    pruner = YAML().load((TOP / "params.yaml").read_text())["sweep"]["pruner"]
+    sides = {"unpruned": "none", "pruned": pruner}
+    return {side: study(name, "--workers", "2", seed=seed) for side, name in sides.items()}
+
+
+def workers(turn: int) -> dict[str, dict[str, Any]]:
+    """A pair of studies, by one worker and by two."""
+    return {str(n): study("none", "--workers", str(n), "--trials", str(TRIALS)) for n in ((1, 2), (2, 1))[turn % 2]}
+
+
+def compare(name: str, pairs: int) -> tuple[list[Result], Answers]:
+    """Measure one comparison pair by pair, a printed line each."""
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for turn in range(pairs):
+        for side, answer in (pruning if name == "pruning" else workers)(turn).items():
+            answers.setdefault(side, []).append(answer)
+            told = f"{answer['seconds']:.0f} s, {answer['steps']:,} steps, best {answer['%']:.2f} %"
+            print(f"{name}  pair {turn + 1}/{pairs}  {side}: {told}", flush=True)
+    return [result(row, answers, {}) for row in ROWS[name]], answers
+
+
+def difference(answers: Answers) -> str:
+    """What pruning changed of the best accuracy, in points."""
+    points = [float(p["%"]) - float(u["%"]) for p, u in zip(answers["pruned"], answers["unpruned"], strict=True)]
+    told = ", ".join(f"{each:+.2f}" for each in points)
+    return f"best of the pruned less best of the unpruned study, in points: {told}; mean {statistics.mean(points):+.2f}"
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", choices=ROWS, help="one comparison; its name goes into the file's")
+    parser.add_argument("--pairs", type=int, default=3, help="pairs of studies (default: 3)")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the files to write")
+    asked = parser.parse_args()
+    open_processed(DATA)  # says at once what is missing
+    machine = inspect(sys.executable)
+    results: list[Result] = []
+    rounds: dict[str, Answers] = {}
+    for name in [asked.only] if asked.only else ROWS:
+        measured, rounds[name] = compare(name, asked.pairs)
+        results += measured
+    today = datetime.date.today().isoformat()
+    facts = [f"{name}: {value}" for name, value in machine.facts.items()]
+    facts += [difference(rounds["pruning"])] if "pruning" in rounds else []
+    page = markdown(results, f"cnnlab benchmark of sweeps, {today}", facts, METHOD)
+    print(page)
+    raw = {"date": today, "machine": machine.facts, "rows": [each.asdict() for each in results], "rounds": rounds}
+    write(asked.results / "-".join([today, slug(machine), asked.only or "sweeps"]), page, raw)
+
+
+if __name__ == "__main__":
+    errors.run(main)
