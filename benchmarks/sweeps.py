@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,33 +33,41 @@ from cnnlab.files import PROCESSED
 HERE = Path(__file__).parent
 TOP = HERE.parent
 DATA = "cifar10"
-BUDGET = "laptop"
-TRIALS = 8  # of the comparison of workers
+
+
+def told(budget: Mapping[str, int]) -> str:
+    """A budget in words."""
+    return ", ".join(f"{key} {value:,}" for key, value in budget.items())
+
+
+PRUNING = {"trials": 24, "epochs": 8, "train_images": 1536, "validation": 2000}
+WORKERS = {"trials": 8, "epochs": 8, "train_images": 1536, "validation": 2000}
 METHOD = f"""\
-Every study searches the space of params.yaml around its base with budget {BUDGET}, from a new journal file and MLflow
-store.
+Every study searches the space of params.yaml around its base, from a new journal file and MLflow store.
 
-Pruning: two workers, the same seed of the search with the pruner of params.yaml and with none; a pair a seed, from 0.
-Steps are those of all trials; the accuracy is the best complete trial's, on the same validation images.
+Pruning: {told(PRUNING)}; two workers, the same seed of the search with the pruner of params.yaml and with none, a pair
+a seed, from 0. Steps are those of all trials, FLOPs those of their convolutions and dense layers; the accuracy is the
+best complete trial's, on the same validation images.
 
-Workers: {TRIALS} trials without a pruner, so that both sides train the same; seconds are those of the whole command, in
+Workers: {told(WORKERS)}; no pruner, so that both sides train the same; seconds are those of the whole command, in
 alternating order.
 """
 ROWS = {
     "pruning": [
         Row("Training steps, pruned against unpruned", ("pruned", "steps"), ("unpruned", "steps"), 0.5, at_most=True),
+        Row("Training FLOPs, the same", ("pruned", "TFLOP"), ("unpruned", "TFLOP"), 0.5, at_most=True),
         Row("Best validation accuracy, the same", ("pruned", "%"), ("unpruned", "%")),
     ],
-    "workers": [Row(f"{TRIALS} trials by 2 workers against 1", ("2", "seconds"), ("1", "seconds"), 1.05, at_most=True)],
+    "workers": [Row("8 trials by 2 workers against 1", ("2", "seconds"), ("1", "seconds"), 1.05, at_most=True)],
 }
 
 
 @contextmanager
-def project(pruner: str, seed: int) -> Iterator[Path]:
-    """A folder with this project's data and params.yaml, but for pruner and seed of the sweep."""
+def project(budget: Mapping[str, int], pruner: str, seed: int) -> Iterator[Path]:
+    """A folder with this project's data and params.yaml, but for laptop's budget, pruner and seed of the sweep."""
     yaml = YAML()
     chosen = yaml.load((TOP / "params.yaml").read_text())
-    chosen["sweep"] |= {"pruner": pruner, "seed": seed}
+    chosen["sweep"] |= {"pruner": pruner, "seed": seed, "budgets": {"laptop": dict(budget)}}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "data").mkdir()
@@ -69,11 +77,11 @@ def project(pruner: str, seed: int) -> Iterator[Path]:
         yield folder
 
 
-def study(pruner: str, *options: str, seed: int = 0) -> dict[str, Any]:
-    """Run a study by the sweep's command with `options`; its figures and those of its trials."""
+def study(budget: Mapping[str, int], pruner: str, workers: int, seed: int = 0) -> dict[str, Any]:
+    """Run a study by the sweep's command; its figures and those of its trials."""
     environment = {k: v for k, v in os.environ.items() if k not in ("MLFLOW_TRACKING_URI", "CNNLAB_STORAGE")}
-    with project(pruner, seed) as folder:
-        command = [sys.executable, str(TOP / "pipeline" / "sweep.py"), "--budget", BUDGET, *options]
+    with project(budget, pruner, seed) as folder:
+        command = [sys.executable, str(TOP / "pipeline" / "sweep.py"), "--budget", "laptop", "--workers", str(workers)]
         begin = time.perf_counter()
         ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - begin
@@ -85,6 +93,7 @@ def study(pruner: str, *options: str, seed: int = 0) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "steps": sum(t.user_attrs.get("steps", 0) for t in trials),
+        "TFLOP": sum(t.user_attrs.get("training_flop", 0) for t in trials) / 1e12,
         "%": 100 * max(t.values[0] for t in trials if t.state is TrialState.COMPLETE),
         "trials": [
             {"state": t.state.name, "accuracy": t.intermediate_values, "steps": t.user_attrs.get("steps")}
@@ -97,12 +106,12 @@ def pruning(seed: int) -> dict[str, dict[str, Any]]:
     """A pair of studies of a seed, unpruned and pruned."""
     pruner = YAML().load((TOP / "params.yaml").read_text())["sweep"]["pruner"]
     sides = {"unpruned": "none", "pruned": pruner}
-    return {side: study(name, "--workers", "2", seed=seed) for side, name in sides.items()}
+    return {side: study(PRUNING, name, 2, seed) for side, name in sides.items()}
 
 
 def workers(turn: int) -> dict[str, dict[str, Any]]:
     """A pair of studies, by one worker and by two."""
-    return {str(n): study("none", "--workers", str(n), "--trials", str(TRIALS)) for n in ((1, 2), (2, 1))[turn % 2]}
+    return {str(count): study(WORKERS, "none", count) for count in ((1, 2), (2, 1))[turn % 2]}
 
 
 def compare(name: str, pairs: int) -> tuple[list[Result], Answers]:
@@ -111,16 +120,16 @@ def compare(name: str, pairs: int) -> tuple[list[Result], Answers]:
     for turn in range(pairs):
         for side, answer in (pruning if name == "pruning" else workers)(turn).items():
             answers.setdefault(side, []).append(answer)
-            told = f"{answer['seconds']:.0f} s, {answer['steps']:,} steps, best {answer['%']:.2f} %"
-            print(f"{name}  pair {turn + 1}/{pairs}  {side}: {told}", flush=True)
+            line = f"{answer['seconds']:.0f} s, {answer['steps']:,} steps, best {answer['%']:.2f} %"
+            print(f"{name}  pair {turn + 1}/{pairs}  {side}: {line}", flush=True)
     return [result(row, answers, {}) for row in ROWS[name]], answers
 
 
 def difference(answers: Answers) -> str:
     """What pruning changed of the best accuracy, in points."""
     points = [float(p["%"]) - float(u["%"]) for p, u in zip(answers["pruned"], answers["unpruned"], strict=True)]
-    told = ", ".join(f"{each:+.2f}" for each in points)
-    return f"best of the pruned less best of the unpruned study, in points: {told}; mean {statistics.mean(points):+.2f}"
+    each = ", ".join(f"{value:+.2f}" for value in points)
+    return f"best of the pruned less best of the unpruned study, in points: {each}; mean {statistics.mean(points):+.2f}"
 
 
 def main() -> None:

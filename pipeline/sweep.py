@@ -30,7 +30,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     asked = arguments()
     parameters = params.load()
-    from cnnlab.sweep.plan import make_plan  # noqa: PLC0415  # Optuna and MLflow take seconds to import
+    from cnnlab.sweep.search import make_plan  # noqa: PLC0415  # Optuna and MLflow take seconds to import
 
     plan = make_plan(parameters, asked.budget, asked.trials, asked.study, asked.storage)
     if asked.status:

@@ -26,7 +26,7 @@ BUDGETS = "'smoke', 'laptop' or 'full'"
 NETWORKS = "lenet5, slides, homework, speedrun"
 KNOBS = (
     "name, filters, blocks, conv_dropout, kernel, padding, activation, batch_norm, pooling, head, dense_units, "
-    "dense_dropout"
+    "dense_dropout, inputs"
 )
 OPTIMIZERS = "'sgd', 'adam', 'rmsprop' or 'muon'"
 SCHEDULES = "'constant', 'inverse_time', 'cosine', 'linear' or 'one_cycle'"
@@ -240,7 +240,7 @@ def test_an_impossible_value(file: Path, key: str, value: Any, expected: str) ->
         (
             "seed",
             3,
-            "Unknown key seed. Expected one of: budget, budgets, fetch, preprocess, strategy, train, sweep, vari",
+            "Unknown key seed. Expected one of: budget, budgets, fetch, preprocess, strategy, train, sweep, ablation, vari",
         ),
         (
             "variants.lesson.views",
@@ -279,6 +279,19 @@ def test_a_knob_of_another_optimizer(file: Path, name: str) -> None:
     assert told(file, with_value(where, knobs)) == [f"Invalid {where}. Expected {expected}. Received: {knobs!r}."]
 
 
+def test_a_share_of_adam_belongs_to_muon(file: Path) -> None:
+    where, knobs = "variants.lesson.optimizer", {"name": "adam", "learning_rate": 0.1, "adam_share": 0.5}
+    expected = "no adam_share, which belongs to optimizer muon"
+    assert told(file, with_value(where, knobs)) == [f"Invalid {where}. Expected {expected}. Received: {knobs!r}."]
+
+
+def test_an_ablation_of_a_factor_that_is_not_there(file: Path) -> None:
+    tree = copy.deepcopy(SHIPPED)
+    tree["ablation"]["budgets"]["laptop"]["factors"] = ["no dropuot"]
+    (line,) = told(file, tree)
+    assert "in budgets.laptop.factors names of ablation.factors, not 'no dropuot'" in line
+
+
 def test_a_list_without_one_entry_a_stage(file: Path) -> None:
     where, knobs = "variants.lesson.network", {"name": "homework", "filters": [4, 8], "blocks": [2, 2, 2]}
     knobs["conv_dropout"] = [0.1, 0.1]
@@ -304,6 +317,8 @@ OPTIONAL = {
 def sections(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Paths of every section whose keys are fixed: all but mappings whose keys are names."""
     if isinstance(tree, dict):
+        if path == ("ablation", "factors"):
+            return
         if path not in (("variants",), ("on_demand",), ("sweep", "space")) and path[-1:] != ("when",):
             yield path
         for key, value in tree.items():

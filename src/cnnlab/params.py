@@ -183,6 +183,39 @@ class Sweep(Section):
     space: dict[str, Searched] = Field(min_length=1)
 
 
+class AblationBudget(Section):
+    """How far an ablation goes: seeds, and for each training epochs, training and validation images; None takes all.
+
+    `factors` names those that are tried, None for all.
+    """
+
+    seeds: Count
+    epochs: Count
+    train_images: Count | None
+    validation: Count | None
+    factors: list[str] | None
+
+
+class Ablation(Section):
+    """Stage ablate: each of `factors` alone changes the variant `base`, with the same seeds and on the same images.
+
+    A factor is the keys of the variant that it changes, as in sections network.padding or optimizer.name.
+    """
+
+    base: str
+    data: DataSetName
+    budgets: dict[Literal["smoke", "laptop", "full"], AblationBudget]
+    factors: dict[str, Annotated[dict[str, Choice], Field(min_length=1)]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _factors_known(self) -> Self:
+        for name, budget in self.budgets.items():
+            for factor in budget.factors or ():
+                if factor not in self.factors:
+                    raise ValueError(f"in budgets.{name}.factors names of ablation.factors, not {factor!r}")
+        return self
+
+
 class LessonNetwork(Section):
     """A network of the course without knobs."""
 
@@ -195,7 +228,8 @@ class HomeworkNetwork(Section):
     `filters`, `blocks` (number of convolutions) and `conv_dropout` (after the pool) have one entry a stage. `kernel` is
     the side of every convolution. `padding` is that of a stage's last one; the others are same. `batch_norm` puts a
     normalisation between each hidden layer and its `activation`. `pooling` stride is a 2×2 convolution with stride 2.
-    `dense_units` 0 is no hidden dense layer after the `head`, and no `dense_dropout`.
+    `dense_units` 0 is no hidden dense layer after the `head`, and no `dense_dropout`. `inputs` are pixels in [0, 1], in
+    [0, 255], or with mean 0 and deviation 1 in each channel of the training images.
     """
 
     name: Literal["homework"]
@@ -210,6 +244,7 @@ class HomeworkNetwork(Section):
     head: Literal["flatten", "global_average", "global_max"] = "flatten"
     dense_units: Annotated[int, Field(ge=0, lt=2**31)] = 512
     dense_dropout: Fraction = 0.5
+    inputs: Literal["unit", "bytes", "standardised"] = "unit"
 
     @model_validator(mode="after")
     def _one_entry_a_stage(self) -> Self:
@@ -343,6 +378,7 @@ class Params(Section):
     strategy: Strategy
     train: Train
     sweep: Sweep
+    ablation: Ablation
     variants: dict[VariantName, Variant] = Field(min_length=1)
     on_demand: dict[VariantName, Variant] = {}
 
@@ -350,12 +386,13 @@ class Params(Section):
     def _sections_agree(self) -> Self:
         if self.budget not in self.budgets:
             raise ValueError(f"a section budgets.{self.budget}, because budget is {self.budget}")
-        if self.budget not in self.sweep.budgets:
-            raise ValueError(f"a section sweep.budgets.{self.budget}, because budget is {self.budget}")
-        if self.sweep.base not in self.variants:
-            raise ValueError(f"one of {', '.join(self.variants)} in sweep.base")
-        if self.sweep.data != (data := self.variants[self.sweep.base].data):
-            raise ValueError(f"{data} in sweep.data, because sweep.base trains on it")
+        for name, stage in (("sweep", self.sweep), ("ablation", self.ablation)):
+            if self.budget not in stage.budgets:
+                raise ValueError(f"a section {name}.budgets.{self.budget}, because budget is {self.budget}")
+            if stage.base not in self.variants:
+                raise ValueError(f"one of {', '.join(self.variants)} in {name}.base")
+            if stage.data != (data := self.variants[stage.base].data):
+                raise ValueError(f"{data} in {name}.data, because {name}.base trains on it")
         if twice := self.variants.keys() & self.on_demand.keys():
             raise ValueError(f"{min(twice)} in either variants or on_demand")
         for section, entries in (("variants", self.variants), ("on_demand", self.on_demand)):

@@ -41,7 +41,7 @@ def entries(stages: int) -> st.SearchStrategy[dict[str, Any]]:
 
 
 def kinds(**knobs: Any) -> list[str]:
-    section = HomeworkNetwork(**ONE_STAGE | knobs).model_dump(exclude={"name"})
+    section = HomeworkNetwork(**ONE_STAGE | knobs).model_dump(exclude={"name", "inputs"})
     return [type(layer).__name__ for layer in homework((8, 8, 1), 3, **section).layers]
 
 
@@ -141,7 +141,7 @@ def test_normalisations_are_over_all_replicas(monkeypatch: pytest.MonkeyPatch, r
 
 @pytest.mark.parametrize("name", SLIDES)
 def test_an_activation_is_the_slides_formula(name: str) -> None:
-    knobs = HomeworkNetwork(**ONE_STAGE, activation=name).model_dump(exclude={"name"})
+    knobs = HomeworkNetwork(**ONE_STAGE, activation=name).model_dump(exclude={"name", "inputs"})
     hidden = homework((8, 8, 1), **knobs).layers
     x = np.linspace(-6, 6, 121)
     for layer in (hidden[1], hidden[3], hidden[-4]):  # after both convolutions and the dense layer
@@ -177,3 +177,15 @@ def test_a_stack_that_does_not_fit_is_refused(knobs: dict[str, Any]) -> None:
     lists = {"filters": [1] * stages, "blocks": [1] * stages, "conv_dropout": [0.0] * stages}
     with pytest.raises(UserError, match=r"^Network homework does not fit cifar10\. .* or padding same\.$"):
         build(HomeworkNetwork(name="homework", **lists | knobs), lookup("cifar10"))
+
+
+def test_inputs_as_asked_for() -> None:
+    images = np.random.default_rng(0).random((5, 32, 32, 3), np.float32)
+    mean, deviation = images.mean(axis=(0, 1, 2)), images.std(axis=(0, 1, 2))
+    expected = {"unit": images, "bytes": 255 * images, "standardised": (images - mean) / deviation}
+    for inputs, pixels in expected.items():
+        network = HomeworkNetwork(**ONE_STAGE | {"inputs": inputs})
+        model = build(network, lookup("cifar10"), mean.tolist(), deviation.tolist())
+        plain = build(HomeworkNetwork(**ONE_STAGE), lookup("cifar10"))
+        plain.set_weights(model.get_weights())
+        assert model(images).numpy() == pytest.approx(plain(pixels).numpy(), rel=1e-4, abs=1e-4)

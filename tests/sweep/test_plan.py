@@ -9,7 +9,8 @@ import pytest
 from cnnlab import params
 from cnnlab.errors import UserError
 from cnnlab.params import Searched
-from cnnlab.sweep.plan import Share, make_plan, shares
+from cnnlab.sweep.plan import Share, shares
+from cnnlab.sweep.search import make_plan
 
 SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
 LAPTOP = SHIPPED.sweep.budgets["laptop"]

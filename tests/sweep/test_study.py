@@ -17,7 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import params, track
 from cnnlab.sweep import space, study
-from cnnlab.sweep.plan import Plan, entry, make_plan
+from cnnlab.sweep.plan import entry
+from cnnlab.sweep.search import Search, make_plan
 from cnnlab.sweep.study import OWNERS, Ledger, open_ledger
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
@@ -37,7 +38,7 @@ WAITING, RUNNING, COMPLETE, PRUNED, FAIL = (
 Open = Callable[..., Ledger]
 
 
-def a_plan(url: str, trials: int = 4, **changes: Any) -> Plan:
+def a_plan(url: str, trials: int = 4, **changes: Any) -> Search:
     """The shipped plan with a few keys, and `changes` of its section sweep."""
     plan = make_plan(SHIPPED, "smoke", trials, "try", url)
     changes = {"space": {key: plan.sweep.space[key] for key in KEYS}, **changes}
@@ -45,15 +46,22 @@ def a_plan(url: str, trials: int = 4, **changes: Any) -> Plan:
 
 
 @pytest.fixture
-def opened(storage_url: str, top: Path) -> Open:
+def opened(storage_url: str, top: Path) -> Iterator[Open]:
     """Open the study as some owner, by default one of this host that is not alive."""
+    ledgers = []
 
     def open_it(trials: int = 4, owner: str = "here", **changes: Any) -> Ledger:
-        return open_ledger(a_plan(storage_url, trials, **changes), owner)
+        ledgers.append(open_ledger(a_plan(storage_url, trials, **changes), owner))
+        return ledgers[-1]
 
     OWNERS.mkdir()
     (OWNERS / "here.lock").touch()
-    return open_it
+    yield open_it
+    for ledger in ledgers:
+        backend = getattr(ledger.study._storage, "_backend", None)
+        if isinstance(backend, optuna.storages.RDBStorage):
+            backend.remove_session()
+            backend.engine.dispose()  # else its connections warn when they are collected
 
 
 def end(ledger: Ledger, trial: FrozenTrial, *values: float, state: TrialState = COMPLETE, **facts: Any) -> None:
@@ -99,27 +107,27 @@ def _become_host(barrier: Any) -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def _opens(plan: Plan, owner: str, folder: Path) -> list[int]:
+def _opens(plan: Search, owner: str, folder: Path) -> list[int]:
     os.chdir(folder)
     _barrier.wait(60)
     return [trial.number for trial in open_ledger(plan, owner).trials()]
 
 
-def _claims(plan: Plan, owner: str, folder: Path) -> list[int]:
+def _claims(plan: Search, owner: str, folder: Path) -> list[int]:
     os.chdir(folder)
     ledger = open_ledger(plan, owner)
     _barrier.wait(60)
     return claim_all(ledger)
 
 
-def _recovers(plan: Plan, owner: str, folder: Path) -> None:
+def _recovers(plan: Search, owner: str, folder: Path) -> None:
     os.chdir(folder)
     ledger = open_ledger(plan, owner)
     _barrier.wait(60)
     ledger.recover()
 
 
-def _recovers_stale(plan: Plan, owner: str, folder: Path) -> None:
+def _recovers_stale(plan: Search, owner: str, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(study, "STALE_S", -1000.0)
         _recovers(plan, owner, folder)
@@ -134,7 +142,7 @@ def hosts() -> Iterator[Pool]:
         pool.join()
 
 
-def at_once(hosts: Pool, task: Callable[[Plan, str, Path], Any], plan: Plan, top: Path) -> list[Any]:
+def at_once(hosts: Pool, task: Callable[[Search, str, Path], Any], plan: Search, top: Path) -> list[Any]:
     """What the task returned to each host."""
     return hosts.starmap(task, [(plan, f"host {i}", top) for i in range(HOSTS)], chunksize=1)
 
@@ -152,6 +160,7 @@ def test_a_new_study_has_its_trials_and_the_base_is_the_first(opened: Open) -> N
         "epochs": 1,
         "train_images": 1024,
         "seed": 0,
+        "begun": True,
     }
     first, *others = (claimed(ledger) for _ in range(4))
     assert (first.number, first.user_attrs["role"]) == (0, "baseline")

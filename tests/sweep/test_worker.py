@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from train.processed import TRAIN, VALIDATION, write_mnist
 
 from cnnlab import params
-from cnnlab.sweep.plan import Plan, make_plan
+from cnnlab.sweep.search import Search, make_plan
 from cnnlab.sweep.worker import _affordable_images
 
 PLAN = make_plan(params.load(Path(__file__).parents[2] / "params.yaml"), "smoke", None, None, "")
@@ -52,7 +52,7 @@ def variants() -> st.SearchStrategy[params.Variant]:
     return drawn.map(lambda network: params.Variant.model_validate({**recipe, "network": network}))
 
 
-def a_plan(base: params.Variant, train_images: int | None) -> Plan:
+def a_plan(base: params.Variant, train_images: int | None) -> Search:
     return dataclasses.replace(PLAN, base=base, train_images=train_images, validation=VALIDATION)
 
 

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
+from cnnlab.params import Optimizer
+from cnnlab.train import recipe
 from cnnlab.train.muon import Muon
 
 sides = st.integers(1, 40)
@@ -79,6 +81,20 @@ def test_the_classifier_and_everything_without_a_matrix_take_steps_of_adam() -> 
     names = [v.name for v in build().trainable_variables]
     assert names == ["kernel", "bias", "gamma", "beta", "kernel", "kernel", "bias"]
     assert same == [False, True, True, True, False, True, True]
+
+
+def test_adams_share_of_the_rate_is_of_its_part_alone() -> None:
+    def build() -> keras.Model:
+        return model_of(layers.Conv2D(6, 3))
+
+    whole, tenth = (
+        steps(recipe.optimizer(Optimizer(name="muon", learning_rate=0.01, momentum=0.6, adam_share=share), 10), build())
+        for share in (1.0, 0.1)
+    )
+    hidden, *rest = zip(whole, tenth, strict=True)
+    np.testing.assert_allclose(hidden[0], hidden[1], rtol=1e-6)
+    for once, less in rest:
+        np.testing.assert_allclose(0.1 * once, less, rtol=1e-3, atol=1e-8)
 
 
 def test_a_network_of_one_layer_is_all_classifier() -> None:

@@ -78,6 +78,26 @@ def confusion(path: Path, matrix: np.ndarray, classes: Sequence[str], title: str
         figure.colorbar(image, label="share of the true class (%)", shrink=0.85)
 
 
+def forest(path: Path, effects: pd.DataFrame, base: str) -> None:
+    """Draw the effects that `effects.effects` gives, the best first: mean difference and interval in percentage points.
+
+    A filled mark is a verdict, an empty one no evidence; n stands beside each name.
+    """
+    rows = effects.sort_values("difference", ignore_index=True)
+    with _figure(path, 8, 1.2 + 0.27 * len(rows)) as figure:
+        axes: Axes = figure.subplots()
+        for place, row in enumerate(rows.to_dict("records")):
+            sure = row["verdict"] != "no evidence"
+            axes.plot([row["low"], row["high"]], [place, place], "-", color=INKS[0], linewidth=2 if sure else 1)
+            fill = INKS[0] if sure else "white"
+            axes.plot(row["difference"], place, "o", color=INKS[0], markerfacecolor=fill)
+        axes.axvline(0, color="#777777", linewidth=1)
+        axes.set_yticks(range(len(rows)), [f"{row.setting} (n = {row.n})" for row in rows.itertuples()])
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(f"validation accuracy less that of {base} (percentage points), 95 % interval of paired seeds")
+        axes.set_title("filled: improves or worsens (Holm-corrected, 5 %); empty: no evidence at this n", fontsize=9)
+
+
 def smooth(curve: pd.DataFrame, metric: str) -> pd.Series:
     """The mean of `metric` over the images in a running twentieth of `curve`.
 

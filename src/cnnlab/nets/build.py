@@ -1,6 +1,6 @@
 """From a network's section of params.yaml to the Keras model that is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -19,12 +19,24 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 }
 
 
-def build(network: LessonNetwork | HomeworkNetwork | SpeedrunNetwork, data_set: DataSet) -> keras.Model:
+def build(
+    network: LessonNetwork | HomeworkNetwork | SpeedrunNetwork,
+    data_set: DataSet,
+    mean: Sequence[float] = (0.0,),
+    deviation: Sequence[float] = (1.0,),
+) -> keras.Model:
     """The network for the pictures and classes of `data_set`; its output is logits, (batch, classes).
 
-    Raises UserError where the pictures are too small for the network's layers.
+    `mean` and `deviation` are those of the training pictures' pixels, one a channel, of which standardised inputs make
+    0 and 1. Raises UserError where the pictures are too small for the network's layers.
     """
-    knobs = network.model_dump(exclude={"name"})
+    knobs = network.model_dump(exclude={"name", "inputs"})
+    inputs = network.inputs if isinstance(network, HomeworkNetwork) else "unit"
+    if inputs == "standardised":
+        knobs["scale"] = [1 / d for d in deviation]
+        knobs["offset"] = [-m / d for m, d in zip(mean, deviation, strict=True)]
+    if inputs == "bytes":
+        knobs["scale"] = 255.0
     try:
         return NETWORKS[network.name](data_set.shape, len(data_set.classes), classifier_activation=None, **knobs)
     except ValueError as error:

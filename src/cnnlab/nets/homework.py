@@ -12,6 +12,9 @@ HEADS = {
     "global_average": layers.GlobalAveragePooling2D,
     "global_max": layers.GlobalMaxPooling2D,
 }
+# Keras's 0.99 remembers hundreds of steps: after a short training, networks that had learnt answered at chance in
+# inference mode (docs/LOG.md). 0.9 is PyTorch's.
+NORM_MOMENTUM = 0.9
 LEAK = 0.1  # the slides' slope of leaky ReLU, printed there as max(-0.1x, x) with a stray minus
 
 
@@ -31,15 +34,20 @@ def homework(
     head: str = "flatten",
     dense_units: int = 512,
     dense_dropout: float = 0.5,
+    scale: float | Sequence[float] = 1.0,
+    offset: float | Sequence[float] = 0.0,
 ) -> keras.Model:
     """Stages of convolutions, a pool and dropout, then one hidden dense layer and the classifier.
 
     The defaults give the handout's network of cell In [6]: 1,250,858 parameters.
     Input (batch, height, width, channels) floats; output (batch, classes), probabilities, or logits where
-    `classifier_activation` is None. The knobs are those of `params.HomeworkNetwork`. Raises ValueError where the
-    pictures are too small, or `filters`, `blocks` and `conv_dropout` have not one entry a stage each.
+    `classifier_activation` is None. The knobs are those of `params.HomeworkNetwork`; `scale` and `offset`, one for all
+    or one a channel, change the input before the first layer. Raises ValueError where the pictures are too small, or
+    `filters`, `blocks` and `conv_dropout` have not one entry a stage each.
     """
     model = keras.Sequential([keras.Input(input_shape)], name="homework")
+    if (scale, offset) != (1.0, 0.0):
+        model.add(layers.Rescaling(scale, offset))
     for count, convolutions, rate in zip(filters, blocks, conv_dropout, strict=True):
         for pads in ["same"] * (convolutions - 1) + [padding]:
             _add(model, layers.Conv2D(count, kernel, padding=pads, use_bias=not batch_norm), activation)
@@ -64,5 +72,6 @@ def _add(model: keras.Sequential, layer: layers.Layer, activation: str) -> None:
     model.add(layer)
     if not layer.use_bias:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        model.add(layers.BatchNormalization(synchronized=replicas > 1))  # one replica keeps XLA, see train/loop.py
+        # One replica keeps XLA, see train/loop.py.
+        model.add(layers.BatchNormalization(momentum=NORM_MOMENTUM, synchronized=replicas > 1))
     model.add(layers.LeakyReLU(LEAK) if activation == "leaky_relu" else layers.Activation(activation))

@@ -1,10 +1,12 @@
-"""What a sweep does with every trial: the facts its processes share, and how MLflow shows a trial."""
+"""What a study does with every trial: the facts its processes share, and how MLflow shows a trial."""
 
 import os
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import optuna
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
@@ -13,83 +15,95 @@ from optuna.trial import FrozenTrial
 from cnnlab import params, track
 from cnnlab.errors import UserError
 from cnnlab.files import CHECKPOINTS
-from cnnlab.sweep import storage
 
 MOST_WORKERS = 8  # by default, for each takes more than a gigabyte of memory
 
 
+Attrs = dict[str, Any]
+
+
 @dataclass(frozen=True)
-class Plan:
-    """A sweep by its parameters: `trials` of `base`, changed as `sweep.space` says, each with `epochs`."""
+class Plan(ABC):
+    """A study by its parameters: trainings of `epochs` epochs on `train_images` of `data`, None for all."""
 
     study: str
     storage: str
+    data: str
     base: params.Variant
-    sweep: params.Sweep
-    trials: int
     epochs: int
     train_images: int | None
     validation: int
     devices: params.Strategy
     train: params.Train
 
+    kind: ClassVar[str]  # of study, for people
+
     @property
     def folder(self) -> Path:
         """Where the trials' checkpoints and logs lie."""
-        return CHECKPOINTS / "sweep" / self.study
+        return CHECKPOINTS / self.kind / self.study
+
+    @property
+    def experiment(self) -> str:
+        """MLflow's experiment."""
+        return f"{self.data} {self.kind}s"
+
+    @property
+    @abstractmethod
+    def facts(self) -> Attrs:
+        """What the study says of itself in the storage."""
+
+    @property
+    @abstractmethod
+    def shown(self) -> tuple[str, Attrs]:
+        """What it is in a sentence, and its parameters, for MLflow."""
 
     @property
     def objectives(self) -> list[str]:
         """The names of the study's objectives: the first is maximised, a second minimised."""
-        second = {None: [], "parameters": ["parameters"], "flop": ["FLOPs"]}[self.sweep.minimise]
-        return ["validation accuracy", *second]
+        return ["validation accuracy"]
 
+    @property
+    def sampler(self) -> optuna.samplers.BaseSampler:
+        """What chooses the values that a trial leaves open: nothing is left open but by a search."""
+        return optuna.samplers.RandomSampler(seed=0)
+
+    @property
     def pruner(self) -> optuna.pruners.BasePruner:
-        """The pruner; none with two objectives, which Optuna does not prune."""
-        return storage.pruner("none" if self.sweep.minimise else self.sweep.pruner, self.epochs)
+        """What ends trials early: nothing but in a search."""
+        return optuna.pruners.NopPruner()
 
-    def run(self, trial: FrozenTrial, images: int) -> params.Run:
+    @abstractmethod
+    def check(self) -> None:
+        """Raise UserError where a trial would make no valid variant."""
+
+    @abstractmethod
+    def enqueued(self, first: int) -> list[tuple[Attrs, Attrs]]:
+        """The values and attributes of the planned trials from number `first` on."""
+
+    @abstractmethod
+    def choose(self, asked: optuna.Trial) -> params.Variant:
+        """A trial's variant; raises UserError where its values make none."""
+
+    @abstractmethod
+    def seed(self, trial: FrozenTrial) -> int:
+        """The seed that a trial trains with."""
+
+    def title(self, trial: FrozenTrial) -> str:
+        """A trial's name for people."""
+        return f"trial {trial.number}"
+
+    def run(self, trial: FrozenTrial, images: int | None) -> params.Run:
         """The training of a trial on `images`; the same for all attempts, so that a later one finds the checkpoint."""
         variant = params.Variant.model_validate(trial.user_attrs["variant"])
         recipe = {name: getattr(variant, name) for name in params.Recipe.model_fields}
         return params.Run(
             **recipe | {"epochs": self.epochs},
             variant=f"trial-{trial.user_attrs['original']}",
-            seed=self.sweep.seed,
+            seed=self.seed(trial),
             validation=self.validation,
             train_images=images,
         )
-
-
-def make_plan(parameters: params.Params, budget: str | None, trials: int | None, study: str | None, url: str) -> Plan:
-    """The plan of params.yaml; what is not None replaces its budget, number of trials and name of the study.
-
-    The name tells by a digest what all trials of a study share, so a changed space begins another study.
-    """
-    name = budget or parameters.budget
-    if name not in parameters.sweep.budgets:
-        raise UserError(f"Invalid BUDGET. Expected one of: {', '.join(parameters.sweep.budgets)}. Received: {name!r}.")
-    chosen, sweep = parameters.sweep.budgets[name], parameters.sweep
-    base = params.variant(parameters, sweep.base)
-    shared = {
-        "base": base.model_dump(),
-        "space": {key: searched.model_dump() for key, searched in sweep.space.items()},
-        "sweep": sweep.model_dump(include={"minimise", "pruner", "seed"}),
-        "budget": chosen.model_dump(exclude={"trials"}),
-        "preprocess": parameters.preprocess.model_dump(),
-    }
-    return Plan(
-        study=f"{study or sweep.base}-{track.digest(shared)[:8]}",
-        storage=url,
-        base=base,
-        sweep=sweep,
-        trials=trials or chosen.trials,
-        epochs=chosen.epochs,
-        train_images=chosen.train_images,
-        validation=chosen.validation or base.validation or parameters.preprocess.validation,
-        devices=parameters.strategy,
-        train=parameters.train,
-    )
 
 
 @dataclass(frozen=True)
@@ -137,8 +151,8 @@ def entry(plan: Plan, parent: str, trial: FrozenTrial) -> track.Entry:
     attrs = trial.user_attrs
     again = f", attempt {attrs['attempt']} at trial {attrs['original']}" if attrs["attempt"] > 1 else ""
     return track.Entry(
-        f"{plan.base.data} sweeps",
-        f"trial {trial.number}{again}",
+        plan.experiment,
+        f"{plan.title(trial)}{again}",
         {
             MLFLOW_PARENT_RUN_ID: parent,
             "optuna.study": plan.study,

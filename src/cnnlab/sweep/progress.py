@@ -98,7 +98,7 @@ class Progress:
             page.caption = line
             self._live.update(page, refresh=True)
         else:
-            print(f"sweep {study.study_name}  {line}", flush=True)
+            print(f"{self._ledger.plan.kind} {study.study_name}  {line}", flush=True)
 
     def _left(self) -> str:
         """How long the waiting trials will take, by those that ended."""

@@ -39,13 +39,14 @@ def baseline(space: Space, base: Variant) -> Values:
     return _walk(space, base, lambda key, _: _own(tree, key))
 
 
-def apply(base: Variant, values: Mapping[str, Any]) -> Variant:
+def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space") -> Variant:
     """The variant with `values` in place of its own; None as an item of a list leaves the item out.
 
-    Raises UserError where the values together make no valid variant.
+    Raises UserError, which names the `section` of params.yaml, where the values together make no valid variant.
     """
     tree = base.model_dump()
     for key, value in values.items():
+        check_key(tree, key, section)
         *path, last = key.split(".")
         node: Any = tree
         for part in path:
@@ -60,7 +61,7 @@ def apply(base: Variant, values: Mapping[str, Any]) -> Variant:
         mistake = error.errors()[0]
         told = ", ".join(f"{key}: {value}" for key, value in values.items())
         raise UserError(
-            f"Invalid combination in sweep.space. Expected a valid variant. Received: {told}. "
+            f"Invalid combination in {section}. Expected a valid variant. Received: {told}. "
             f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}."
         ) from error
 
@@ -68,8 +69,9 @@ def apply(base: Variant, values: Mapping[str, Any]) -> Variant:
 def check(space: Space, base: Variant) -> None:
     """Raise UserError for a key or value that no variant has, a condition that never holds, or a baseline outside."""
     tree = base.model_dump()
-    for key in space:
-        _check_key(tree, space, key)
+    for key, searched in space.items():
+        for name in (key, *searched.when):
+            check_key(tree, name, "sweep.space")
     for key, searched in space.items():
         for value in _candidates(searched):
             apply(base, _with(space, base, key, value))
@@ -94,9 +96,6 @@ def _walk(space: Space, base: Variant, choose: Chooser) -> Values:
         if all(known[parent] in allowed for parent, allowed in searched.when.items()):
             values[key] = choose(key, searched)
     return values
-
-
-_MISSING = object()
 
 
 def _ordered(space: Space) -> list[str]:
@@ -136,21 +135,21 @@ def _with(space: Space, base: Variant, key: str, value: Any) -> Values:
     return values
 
 
-def _check_key(tree: Mapping[str, Any], space: Space, key: str) -> None:
-    for name in (key, *space[key].when):
-        node: Any = tree
-        *path, last = name.split(".")
-        for part in path:
-            node = node.get(part) if isinstance(node, dict) else None
-        if isinstance(node, list) and last.isdecimal() and last.isascii():
-            continue
-        if not isinstance(node, dict) or last not in node or isinstance(node[last], dict | list):
-            known = list(_leaves(tree))
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UserError(
-                f"Unknown key {name} in sweep.space. Expected one of: {', '.join(known)}. Received: {name!r}."
-                + (f" Did you mean {near[0]!r}?" if near else "")
-            )
+def check_key(tree: Mapping[str, Any], key: str, section: str) -> None:
+    """Raise UserError where a variant's `tree` has no value at `key`; past the end of a list there may be one."""
+    node: Any = tree
+    *path, last = key.split(".")
+    for part in path:
+        node = node.get(part) if isinstance(node, dict) else None
+    if isinstance(node, list) and last.isdecimal() and last.isascii():
+        return
+    if not isinstance(node, dict) or last not in node or isinstance(node[last], dict | list):
+        known = list(_leaves(tree))
+        near = difflib.get_close_matches(key, known, n=1)
+        raise UserError(
+            f"Unknown key {key} in {section}. Expected one of: {', '.join(known)}. Received: {key!r}."
+            + (f" Did you mean {near[0]!r}?" if near else "")
+        )
 
 
 def _leaves(tree: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -23,14 +23,14 @@ from sqlalchemy import text
 from cnnlab import track
 from cnnlab.errors import UserError
 from cnnlab.files import MLRUNS
-from cnnlab.sweep import space
 from cnnlab.sweep.plan import Plan, entry
-from cnnlab.sweep.storage import NumberedTPE, open_storage, patiently
+from cnnlab.sweep.storage import open_storage, patiently
 
 OWNERS = MLRUNS / "sweeps"
 SAID = {"original", "attempt", "role"}  # what every claimed trial says of itself
 STALE_S = 60.0
 BEGINNING_S = 10.0
+BEGUN = "begun"  # attribute of a study whose facts are all told
 ATTEMPTS = 3
 
 
@@ -67,8 +67,8 @@ class Ledger:
         trial = self.trial(asked.number)
         self.note(trial, **attrs, owner=self.owner, host=platform.node(), heartbeat=time.time())
         try:
-            values = patiently(lambda: space.suggest(asked, self.plan.sweep.space, self.plan.base))
-            self.note(trial, variant=space.apply(self.plan.base, values).model_dump())
+            variant = patiently(lambda: self.plan.choose(asked))
+            self.note(trial, variant=variant.model_dump())
         except UserError as error:
             self.note(trial, reason=str(error), retry="no")
             self.fail(asked.number)
@@ -116,6 +116,10 @@ class Ledger:
                     if time.time() - _ended(trial) > STALE_S:
                         self.try_again(trial)
 
+    def planned(self) -> int:
+        """How many trials there are, retries not counted."""
+        return _planned(self.trials())
+
     def lost(self) -> list[FrozenTrial]:
         """Failed trials that will not be tried again, by their last attempt."""
         return [trial for trial in self._failed_last() if _next_attempt(trial) is None]
@@ -150,13 +154,13 @@ class Ledger:
 
 def open_ledger(plan: Plan, owner: str) -> Ledger:
     """The plan's study, begun or continued, with at least the plan's trials, and its MLflow run."""
-    space.check(plan.sweep.space, plan.base)
+    plan.check()
     storage = open_storage(plan.storage)
     chosen: dict[str, Any] = {
         "study_name": plan.study,
         "storage": storage,
-        "sampler": NumberedTPE(plan.sweep.seed),
-        "pruner": plan.pruner(),
+        "sampler": plan.sampler,
+        "pruner": plan.pruner,
     }
     directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE][: len(plan.objectives)]
     try:
@@ -165,18 +169,14 @@ def open_ledger(plan: Plan, owner: str) -> Ledger:
         study = patiently(lambda: optuna.load_study(**chosen))
         _wait_for_beginning(study)
     with alone(study):
-        _describe(study, plan)
-        missing = plan.trials - len({_original(t) for t in _trials(study)})
-        for _ in range(missing):
-            patiently(lambda: study.enqueue_trial({}))
-    about = {"study": plan.study, "base": plan.sweep.base, "space": {k: str(v) for k, v in plan.sweep.space.items()}}
+        for values, attrs in plan.enqueued(first=_planned(_trials(study))):
+            _repeat(study.enqueue_trial, values, attrs)
+        if BEGUN not in patiently(lambda: study.user_attrs):
+            for name, value in {**plan.facts, BEGUN: True}.items():
+                _repeat(study.set_user_attr, name, value)
+    told, about = plan.shown
     run = track.Run.start(
-        f"sweep {plan.study}",
-        f"{plan.base.data} sweeps",
-        plan.study,
-        about,
-        {"optuna.study": plan.study},
-        f"A sweep around variant {plan.sweep.base}: each trial is a run below it.",
+        f"{plan.kind} {plan.study}", plan.experiment, plan.study, about, {"optuna.study": plan.study}, told
     )
     run.finish()
     return Ledger(plan, study, owner, run.id)
@@ -197,33 +197,20 @@ def alone(study: optuna.Study) -> Iterator[None]:
             yield
 
 
-def _describe(study: optuna.Study, plan: Plan) -> None:
-    """Put the baseline first and say what the study is, unless that was done."""
-    if "seed" in patiently(lambda: study.user_attrs):
-        return
-    if not _trials(study):
-        own = space.baseline(plan.sweep.space, plan.base)
-        patiently(lambda: study.enqueue_trial(own, user_attrs={"role": "baseline"}))
-    facts = {
-        "baseline": plan.sweep.base,
-        "objectives": plan.objectives,
-        "epochs": plan.epochs,
-        "train_images": plan.train_images,
-        "seed": plan.sweep.seed,
-    }
-    for name, value in facts.items():
-        _repeat(study.set_user_attr, name, value)
-
-
 def _wait_for_beginning(study: optuna.Study) -> None:
-    """Leave the process that made the study the time to put the baseline first; it may have died before."""
+    """Leave the process that made the study the time to enqueue its trials; it may have died before."""
     end = time.monotonic() + BEGINNING_S
-    while "seed" not in patiently(lambda: study.user_attrs) and time.monotonic() < end:
+    while BEGUN not in patiently(lambda: study.user_attrs) and time.monotonic() < end:
         time.sleep(0.2)
 
 
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
     return patiently(lambda: study.get_trials(deepcopy=False))
+
+
+def _planned(trials: list[FrozenTrial]) -> int:
+    """How many trials there are, retries not counted."""
+    return len({_original(trial) for trial in trials})
 
 
 def _original(trial: FrozenTrial) -> int:

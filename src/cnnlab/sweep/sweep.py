@@ -21,6 +21,7 @@ from cnnlab.files import REPORTS
 from cnnlab.sweep import results
 from cnnlab.sweep.plan import Plan, Share, shares
 from cnnlab.sweep.progress import Progress
+from cnnlab.sweep.search import Search
 from cnnlab.sweep.study import OWNERS, Ledger, open_ledger
 
 FOLDER = REPORTS / "sweep"
@@ -29,20 +30,24 @@ END_S = 60.0  # how long an interrupted trial may take to save
 HOPELESS = 3  # trials that all failed end the sweep
 
 
-def sweep(plan: Plan, workers: int | None) -> None:
-    """Begin or continue the plan's study, run its trials, and write reports/sweep/.
+def sweep(plan: Search, workers: int | None) -> None:
+    """Begin or continue a sweep, run its trials, and write reports/sweep/; raises as `conduct`."""
+    publish(conduct(plan, shares(plan.sweep, workers)))
+
+
+def conduct(plan: Plan, places: list[Share]) -> Ledger:
+    """Begin or continue the plan's study, and run its trials at `places`, until none is left on any host.
 
     Ctrl-C or SIGTERM saves the running trials and raises KeyboardInterrupt; the same command continues. Raises
     UserError where the first trials all fail.
     """
-    places = shares(plan.sweep, workers)
     with _owner() as owner:
         ledger = open_ledger(plan, owner)
         ledger.recover()
         ledger.agree()
         _Host(ledger, places).run()
         ledger.agree()
-    publish(ledger)
+    return ledger
 
 
 def publish(ledger: Ledger) -> None:
@@ -136,7 +141,7 @@ class _Host:
         if any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in self.ledger.trials()):
             return
         lost = [trial for trial in self.ledger.lost() if trial.number not in known]
-        if len(lost) < min(HOPELESS, self.ledger.plan.trials):
+        if len(lost) < min(HOPELESS, self.ledger.planned()):
             return
         self._end()
         self.ledger.agree()

@@ -24,6 +24,7 @@ from cnnlab.errors import UserError
 from cnnlab.nets.anatomy import training_flop
 from cnnlab.nets.build import build
 from cnnlab.sweep.plan import Plan, Share, entry
+from cnnlab.sweep.search import Search
 from cnnlab.sweep.storage import open_storage, patiently
 from cnnlab.train.experiment import Experiment, Trained
 from cnnlab.train.history import History
@@ -59,7 +60,7 @@ class Trial:
         self._parent = parent
         self._storage = patiently(lambda: open_storage(plan.storage))
         self._study = patiently(
-            lambda: optuna.load_study(study_name=plan.study, storage=self._storage, pruner=plan.pruner())
+            lambda: optuna.load_study(study_name=plan.study, storage=self._storage, pruner=plan.pruner)
         )
         self._id = patiently(lambda: self._study.get_trials(deepcopy=False)[number]._trial_id)
 
@@ -87,7 +88,8 @@ class Trial:
         checkpoint = plan.folder / f"trial-{trial.user_attrs['original']}.npz"
         devices = strategy(plan.devices)  # before the first network is built
         variant = params.Variant.model_validate(trial.user_attrs["variant"])
-        run = plan.run(trial, _affordable_images(plan, variant))
+        images = _affordable_images(plan, variant) if isinstance(plan, Search) else plan.train_images
+        run = plan.run(trial, images)
         shown = entry(plan, self._parent, trial)
         pruner = Pruner(self)
         experiment = Experiment(run, devices, plan.train, checkpoint, shown)
@@ -108,12 +110,8 @@ class Trial:
             "training_flop": training_flop(model) * images,
         }
         self.note(**facts)
-        values = [float(epochs[-1]["val_accuracy"])]
-        match self._plan.sweep.minimise:
-            case "parameters":
-                values.append(float(model.count_params()))
-            case "flop":
-                values.append(float(facts["training_flop"]))
+        second = {"parameters": facts["parameters"], "FLOPs": facts["training_flop"]}
+        values = [float(epochs[-1]["val_accuracy"]), *(float(second[name]) for name in self._plan.objectives[1:])]
         if done.tracker:
             done.tracker.log_metrics([(len(epochs), {"validation_accuracy": values[0], **facts})])
             done.tracker.set_tags({"optuna.state": "PRUNED" if pruned else "COMPLETE"})
@@ -149,7 +147,7 @@ class Pruner(keras.callbacks.Callback):
             self.pruned = self.model.stop_training = True
 
 
-def _affordable_images(plan: Plan, variant: params.Variant) -> int:
+def _affordable_images(plan: Search, variant: params.Variant) -> int:
     """As many training images as cost at most what the base costs on its own: equal FLOPs make trials comparable."""
     train, _ = open_processed(variant.data).split(plan.validation, None)
     base, own = (training_flop(build(v.network, lookup(v.data))) for v in (plan.base, variant))

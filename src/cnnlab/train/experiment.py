@@ -144,7 +144,7 @@ class Experiment:
         keras.config.set_dtype_policy(PRECISIONS[self.run.precision])
         keras.utils.set_random_seed(self.run.seed)
         with self.strategy.scope():
-            model = build(self.run.network, lookup(self.run.data))
+            model = build(self.run.network, lookup(self.run.data), data.card["mean"], data.card["std"])
             if self.run.network.name == "speedrun":
                 whiten(model, data.train_images[train[:WHITENED]])
             recipe.prepare(model, self.run, steps=-(-len(train) // self.run.batch_size) * self.run.epochs)
