@@ -46,7 +46,7 @@ METHOD = f"""\
 Every study searches the space of params.yaml around its base, from a new journal file and MLflow store.
 
 Pruning: {told(PRUNING)}; two workers, the same seed of the search with the pruner of params.yaml and with none, a pair
-a seed, from 0. Steps are those of all trials, FLOPs those of their convolutions and dense layers; the accuracy is the
+a seed. Steps are those of all trials, FLOPs those of their convolutions and dense layers; the accuracy is the
 best complete trial's, on the same validation images.
 
 Workers: {told(WORKERS)}; no pruner, so that both sides train the same; seconds are those of the whole command, in
@@ -114,11 +114,11 @@ def workers(turn: int) -> dict[str, dict[str, Any]]:
     return {str(count): study(WORKERS, "none", count) for count in ((1, 2), (2, 1))[turn % 2]}
 
 
-def compare(name: str, pairs: int) -> tuple[list[Result], Answers]:
+def compare(name: str, pairs: int, seed: int) -> tuple[list[Result], Answers]:
     """Measure one comparison pair by pair, a printed line each."""
     answers: dict[str, list[dict[str, Any]]] = {}
     for turn in range(pairs):
-        for side, answer in (pruning if name == "pruning" else workers)(turn).items():
+        for side, answer in (pruning(seed + turn) if name == "pruning" else workers(turn)).items():
             answers.setdefault(side, []).append(answer)
             line = f"{answer['seconds']:.0f} s, {answer['steps']:,} steps, best {answer['%']:.2f} %"
             print(f"{name}  pair {turn + 1}/{pairs}  {side}: {line}", flush=True)
@@ -137,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", choices=ROWS, help="one comparison; its name goes into the file's")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of studies (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first pair's search (default: 0)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of the files to write")
     asked = parser.parse_args()
     open_processed(DATA)  # says at once what is missing
@@ -144,11 +145,11 @@ def main() -> None:
     results: list[Result] = []
     rounds: dict[str, Answers] = {}
     for name in [asked.only] if asked.only else ROWS:
-        measured, rounds[name] = compare(name, asked.pairs)
+        measured, rounds[name] = compare(name, asked.pairs, asked.seed)
         results += measured
     today = datetime.date.today().isoformat()
     facts = [f"{name}: {value}" for name, value in machine.facts.items()]
-    facts += [difference(rounds["pruning"])] if "pruning" in rounds else []
+    facts += [f"first seed of pruning: {asked.seed}", difference(rounds["pruning"])] if "pruning" in rounds else []
     page = markdown(results, f"cnnlab benchmark of sweeps, {today}", facts, METHOD)
     print(page)
     raw = {"date": today, "machine": machine.facts, "rows": [each.asdict() for each in results], "rounds": rounds}

@@ -240,7 +240,7 @@ def test_an_impossible_value(file: Path, key: str, value: Any, expected: str) ->
         (
             "seed",
             3,
-            "Unknown key seed. Expected one of: budget, budgets, fetch, preprocess, strategy, train, sweep, ablation, vari",
+            "Unknown key seed. Expected one of: budget, budgets, fetch, preprocess, strategy, train, sweep, ablation",
         ),
         (
             "variants.lesson.views",

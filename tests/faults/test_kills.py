@@ -33,7 +33,7 @@ def checkout(tmp_path: Path, real_cifar10: Path) -> Path:
     params = yaml.load(ROOT / "params.yaml")
     variant = params["variants"]["lesson"] | {"epochs": EPOCHS}
     params |= {"variants": {"never": variant, "often": variant}, "budget": "laptop"}
-    params["sweep"]["base"] = "never"
+    params["sweep"]["base"] = params["ablation"]["base"] = "never"
     params["train"]["checkpoint_minutes"] = 0.02
     params["budgets"]["laptop"]["train_images"] = None if KILLS else SHORT_IMAGES
     with (tmp_path / "params.yaml").open("w") as stream:

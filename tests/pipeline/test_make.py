@@ -12,7 +12,18 @@ import requests
 from checkout import Run, Start
 
 VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "tuned": "cifar10"}
-STAGES = {"fetch", "preprocess", "lesson", "train", "evaluate", "sweep", "train-tuned", "evaluate-tuned", "report"}
+STAGES = {
+    "fetch",
+    "preprocess",
+    "lesson",
+    "train",
+    "evaluate",
+    "sweep",
+    "train-tuned",
+    "evaluate-tuned",
+    "ablate",
+    "report",
+}
 
 
 @pytest.fixture(scope="module")

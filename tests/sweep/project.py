@@ -19,7 +19,6 @@ from ruamel.yaml import YAML
 from cnnlab import files
 
 ROOT = Path(__file__).parents[2]
-STAGE = str(ROOT / "pipeline" / "sweep.py")
 BASE = {
     "data": "mnist",
     "network": {
@@ -49,23 +48,30 @@ class Project:
     top: Path
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def write(self, base: dict[str, Any] | None = None, budget: dict[str, Any] | None = None, **sweep: Any) -> None:
-        """Write params.yaml: the shipped one with such a base, budget and section sweep."""
+    def write(
+        self,
+        base: dict[str, Any] | None = None,
+        budget: dict[str, Any] | None = None,
+        ablation: dict[str, Any] | None = None,
+        **sweep: Any,
+    ) -> None:
+        """Write params.yaml: the shipped one with such a base, budget, and sections ablation and sweep."""
         yaml = YAML(typ="safe")
         parameters = yaml.load(ROOT / "params.yaml")
         scale = {"trials": 3, "epochs": 2, "train_images": 1024, "validation": 500, **(budget or {})}
         changes = {"base": "small", "data": "mnist", "budgets": {"smoke": scale}, "space": SPACE, "workers": None}
         parameters["sweep"] |= changes | sweep
+        parameters["ablation"] |= {"base": "small", "data": "mnist"} | (ablation or {})
         parameters |= {"budget": "smoke", "variants": {"small": {**BASE, **(base or {})}}}
         with (self.top / "params.yaml").open("w") as stream:
             yaml.dump(parameters, stream)
 
-    def start(self, *options: str) -> subprocess.Popen[str]:
-        """Start the stage in a session of its own, as a terminal does."""
+    def start(self, *options: str, stage: str = "sweep") -> subprocess.Popen[str]:
+        """Start a stage in a session of its own, as a terminal does."""
         strange = {"MLFLOW_TRACKING_URI", "CNNLAB_STORAGE"}
         environment = {name: value for name, value in os.environ.items() if name not in strange}
         process = subprocess.Popen(
-            [sys.executable, STAGE, *options],
+            [sys.executable, str(ROOT / "pipeline" / f"{stage}.py"), *options],
             cwd=self.top,
             env=environment | {"CUDA_VISIBLE_DEVICES": "-1"},
             stdout=subprocess.PIPE,
@@ -76,9 +82,9 @@ class Project:
         self.running.append(process)
         return process
 
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
-        """Run the stage to its end."""
-        return ended(self.start(*options))
+    def run(self, *options: str, stage: str = "sweep") -> subprocess.CompletedProcess[str]:
+        """Run a stage to its end."""
+        return ended(self.start(*options, stage=stage))
 
     def end(self) -> None:
         """Kill what still runs."""

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial
 
-from cnnlab import params, track
+from cnnlab import params
 from cnnlab.sweep import space
-from cnnlab.sweep.plan import Attrs, Plan
+from cnnlab.sweep.plan import Attrs, Plan, study_name
 
 BASE = "base"
 
@@ -71,7 +71,7 @@ def make_plan(parameters: params.Params, url: str) -> Factors:
         "preprocess": parameters.preprocess.model_dump(),
     }
     return Factors(
-        study=f"{ablation.base}-{track.digest(shared)[:8]}",
+        study=study_name(ablation.base, shared),
         storage=url,
         data=base.data,
         base=base,

@@ -16,6 +16,7 @@ from cnnlab import params, track
 from cnnlab.errors import UserError
 from cnnlab.files import CHECKPOINTS
 
+SOURCE, TRAINED_BY = Path(__file__).parents[1], ("data", "nets", "train")
 MOST_WORKERS = 8  # by default, for each takes more than a gigabyte of memory
 
 
@@ -104,6 +105,15 @@ class Plan(ABC):
             validation=self.validation,
             train_images=images,
         )
+
+
+def study_name(name: str, shared: Attrs) -> str:
+    """`name` with a digest of what all trials of a study share, and of the code that trains them.
+
+    So whatever changes what a trial means begins another study.
+    """
+    code = {f"{part}/{path.name}": path.read_text() for part in TRAINED_BY for path in (SOURCE / part).glob("*.py")}
+    return f"{name}-{track.digest({**shared, 'code': code})[:8]}"
 
 
 @dataclass(frozen=True)

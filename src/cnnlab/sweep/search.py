@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial
 
-from cnnlab import params, track
+from cnnlab import params
 from cnnlab.errors import UserError
 from cnnlab.sweep import space, storage
-from cnnlab.sweep.plan import Attrs, Plan
+from cnnlab.sweep.plan import Attrs, Plan, study_name
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Search(Plan):
 def make_plan(parameters: params.Params, budget: str | None, trials: int | None, study: str | None, url: str) -> Search:
     """The plan of params.yaml; what is not None replaces its budget, number of trials and name of the study.
 
-    The name tells by a digest what all trials of a study share, so a changed space begins another study.
+    A changed space begins another study.
     """
     name = budget or parameters.budget
     if name not in parameters.sweep.budgets:
@@ -91,7 +91,7 @@ def make_plan(parameters: params.Params, budget: str | None, trials: int | None,
         "preprocess": parameters.preprocess.model_dump(),
     }
     return Search(
-        study=f"{study or sweep.base}-{track.digest(shared)[:8]}",
+        study=study_name(study or sweep.base, shared),
         storage=url,
         data=base.data,
         base=base,

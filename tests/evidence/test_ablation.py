@@ -1,0 +1,118 @@
+"""The stage ablate on real MNIST: every factor alone, paired by seeds, in tables, picture and MLflow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from sweep.project import Project, project
+
+from cnnlab import params
+from cnnlab.errors import UserError
+from cnnlab.evidence.effects import effects
+from cnnlab.sweep.ablation import make_plan
+
+pytest_plugins = ["sweep.conftest"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
+SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
+BUDGET = {"seeds": 2, "epochs": 1, "train_images": 512, "validation": 500, "factors": None}
+
+
+@pytest.fixture(scope="module")
+def ablated(tmp_path_factory: pytest.TempPathFactory, processed_mnist: Path) -> Iterator[Project]:
+    """An ablation of a factor that helps or not, one that changes the cost, and one that diverges."""
+    factors = {
+        "tanh": {"network.activation": "tanh"},
+        "fewer units": {"network.dense_units": 8},
+        "wild": {"optimizer.learning_rate": 1e30},
+    }
+    with project(tmp_path_factory.mktemp("ablated"), processed_mnist) as made:
+        made.write(ablation={"budgets": {"smoke": BUDGET}, "factors": factors})
+        done = made.run(stage="ablate")
+        assert done.returncode == 0, done.stderr
+        assert (made.top / "reports/ablation/summary.md").read_text() in done.stdout
+        yield made
+
+
+def test_a_row_for_every_setting_and_seed(ablated: Project) -> None:
+    runs = pd.read_csv(ablated.top / "reports/ablation/runs.csv")
+    settings = ["base", "tanh", "fewer units", "wild"]
+    assert sorted(zip(runs["setting"], runs["seed"], strict=True)) == sorted((s, n) for s in settings for n in (0, 1))
+    wild = runs["setting"] == "wild"
+    assert set(runs.loc[wild, "state"]) == {"FAIL"}
+    assert runs.loc[wild, "reason"].str.contains("diverged").all()
+    assert set(runs.loc[~wild, "state"]) == {"COMPLETE"}
+    assert set(runs.loc[~wild, "steps"]) == {512 / 64}
+    assert runs.loc[runs["setting"] == "base", "training_flop"].nunique() == 1
+
+
+def test_effects_are_those_of_the_rows(ablated: Project) -> None:
+    folder = ablated.top / "reports/ablation"
+    runs = pd.read_csv(folder / "runs.csv")
+    found = pd.read_csv(folder / "effects.csv").set_index("setting")
+    expected = effects(runs[runs["state"] == "COMPLETE"], "base").set_index("setting")
+    assert set(found.index) == {"tanh", "fewer units"}
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    assert found.loc["fewer units", "parameters"] < 1
+    assert found["n"].tolist() == [2, 2]
+    summary = (folder / "summary.md").read_text()
+    for row in found.itertuples():
+        assert f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})" in summary
+    assert summary.count("- wild, seed ") == 2
+    assert (folder / "forest.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_mlflow_has_a_run_for_each_training(ablated: Project) -> None:
+    store = mlflow.MlflowClient(f"sqlite:///{ablated.top}/mlruns/mlflow.db")
+    experiment = store.get_experiment_by_name("mnist ablations")
+    runs = {run.info.run_id: run.info.run_name for run in store.search_runs([experiment.experiment_id])}
+    table = pd.read_csv(ablated.top / "reports/ablation/runs.csv")
+    for row in table.itertuples():
+        assert runs.pop(row.run_id) == f"{row.setting}, seed {row.seed}"
+    (parent,) = runs.values()
+    assert parent.startswith("small-")
+
+
+def test_seeds_are_paired_and_factors_change_their_keys_alone() -> None:
+    plan = make_plan(SHIPPED.model_copy(update={"budget": "full"}), "")
+    base = plan.settings["base"]
+    assert base == SHIPPED.variants["lesson"]
+    assert list(plan.settings)[1:] == list(SHIPPED.ablation.factors)
+    for name, changes in SHIPPED.ablation.factors.items():
+        flat = params_of(plan.settings[name])
+        changed = {key for key, value in params_of(base).items() if flat[key] != value}
+        assert changed <= set(changes), name
+        assert changed, name
+    order = [(values["seed"], values["setting"]) for values, _ in plan.enqueued(first=0)]
+    assert order == [(seed, name) for seed in range(5) for name in plan.settings]
+
+
+def params_of(variant: params.Variant) -> dict[str, object]:
+    """A variant's values by dotted keys, as in params.yaml's factors."""
+
+    def leaves(tree: object, prefix: str) -> Iterator[tuple[str, object]]:
+        items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+        if items is None:
+            yield prefix, tree
+            return
+        for key, value in items:
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+
+    return dict(leaves(variant.model_dump(), ""))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"network.batchnorm": True},
+            r"Unknown key network\.batchnorm in ablation\.factors\.new\..*'network.batch_norm'",
+        ),
+        ({"network.kernel": 0}, r"Invalid combination in ablation\.factors\.new\. Expected a valid variant\."),
+    ],
+)
+def test_a_factor_that_makes_no_variant(changes: dict[str, object], message: str) -> None:
+    ablation = SHIPPED.ablation.model_copy(update={"factors": {**SHIPPED.ablation.factors, "new": changes}})
+    with pytest.raises(UserError, match=message):
+        make_plan(SHIPPED.model_copy(update={"ablation": ablation, "budget": "full"}), "")
