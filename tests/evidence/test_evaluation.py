@@ -118,7 +118,7 @@ def test_a_missing_run_is_named_and_nothing_written(top: Path, two_seeds: params
     (run_folder(run) / name).unlink()
     with pytest.raises(UserError) as refusal:
         evaluate_variant([run])
-    path, command = run_folder(run) / name, f"dvc repro train@{run.variant}"
+    path, command = run_folder(run) / name, f"make train VARIANT={run.variant}"
     assert str(refusal.value) == f"Run {run.variant} seed 1 is missing. Expected {path}. Run: {command}"
     assert not (EVALUATION / run.variant).exists()
 

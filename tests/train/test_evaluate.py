@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
 
-from cnnlab.train.evaluate import classification, mean_interval, score
+from cnnlab.train.evaluate import calibration, classification, mean_interval, score
 
 CLASSES = ["ant", "bee", "cow", "dog"]
 logits_and_labels = st.integers(1, 60).flatmap(
@@ -86,3 +86,36 @@ def test_the_interval_of_a_mean_equals_scipys(values: list[float]) -> None:
 def test_the_interval_of_two_runs_by_hand() -> None:
     """t(0.975; 1) = 12.7062, standard error = 0.02 / 2 = 0.01."""
     np.testing.assert_allclose(mean_interval([0.40, 0.42]), [0.41, 0.41 - 0.127062, 0.41 + 0.127062], atol=1e-6)
+
+
+def logits_of(confidences: list[float]) -> np.ndarray:
+    """Two-class logits whose first class has these probabilities."""
+    p = np.array(confidences)
+    return np.log(np.stack([p, 1 - p], axis=1))
+
+
+def test_the_calibration_error_by_hand() -> None:
+    # Two bins: 0.6 and 0.7 below ¾ with one of two right, 0.9 and 0.95 above with both right.
+    table, error = calibration(logits_of([0.6, 0.7, 0.9, 0.95]), np.array([0, 1, 0, 0]), bins=4)
+    assert table["images"].tolist() == [2, 2]
+    assert table["confidence"].tolist() == pytest.approx([0.65, 0.925])
+    assert table["accuracy"].tolist() == [0.5, 1.0]
+    assert error == pytest.approx((2 * 0.15 + 2 * 0.075) / 4)
+
+
+def test_certainty_that_is_always_right_has_no_error() -> None:
+    table, error = calibration(np.array([[0.0, 100.0], [100.0, 0.0]]), np.array([1, 0]))
+    assert error == pytest.approx(0, abs=1e-12)
+    assert table["images"].tolist() == [2]
+
+
+@given(logits_and_labels)
+def test_calibration_counts_every_image_once_and_keeps_the_accuracy(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    logits, labels = drawn
+    table, error = calibration(logits, labels)
+    assert table["images"].sum() == len(labels)
+    mean = (table["images"] * table["accuracy"]).sum() / len(labels)
+    assert mean == pytest.approx(score(logits, labels)["accuracy"])
+    assert 0 <= error <= 1
+    gap = abs(mean - (table["images"] * table["confidence"]).sum() / len(labels))
+    assert error >= gap - 1e-12  # bins that err to both sides cannot cancel

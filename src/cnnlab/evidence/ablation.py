@@ -5,6 +5,7 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import track
+from cnnlab.errors import UserError
 from cnnlab.evidence import figures
 from cnnlab.evidence.effects import effects
 from cnnlab.files import REPORTS, write_text
@@ -22,10 +23,18 @@ def ablate(plan: Factors, places: list[Share]) -> None:
 
 
 def publish(ledger: Ledger) -> None:
-    """Write runs.csv, effects.csv, summary.md and forest.png, and keep them with the study's MLflow run."""
+    """Write runs.csv, effects.csv, summary.md and forest.png, and keep them with the study's MLflow run.
+
+    Raises UserError where no training of the base ended: there is nothing to compare with.
+    """
     base = ledger.study.study_name.rpartition("-")[0]
     runs = table(ledger.study)
-    found = effects(runs[runs["state"] == "COMPLETE"], BASE)
+    complete = runs[runs["state"] == "COMPLETE"]
+    seeds = complete.loc[complete["setting"] == BASE, "seed"]
+    if seeds.empty:
+        told = "; ".join(runs.loc[runs["setting"] == BASE, "reason"].unique())
+        raise UserError(f"No training of {base} ended. Expected one at least, to compare with. Received: {told}")
+    found = effects(complete[complete["seed"].isin(seeds)], BASE)
     write_text(FOLDER / "runs.csv", runs.to_csv(index=False))
     write_text(FOLDER / "effects.csv", found.to_csv(index=False))
     write_text(FOLDER / "summary.md", summary(found, runs, base))

@@ -69,7 +69,7 @@ def _run_row(run: Run, classes: Sequence[str]) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(
             f"Run {run.variant} seed {run.seed} is missing. Expected {error.filename}. "
-            f"Run: dvc repro train@{run.variant}"
+            f"Run: make train VARIANT={run.variant}"
         ) from error
     interval = {f"test_{name}": test[name] for name in ("accuracy_low", "accuracy_high")}
     return {"variant": run.variant, "data": run.data, "seed": run.seed, "run_id": run_id, **metrics, **interval}

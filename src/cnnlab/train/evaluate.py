@@ -3,7 +3,8 @@
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax
+import pandas as pd
+from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest, t
 from sklearn.metrics import confusion_matrix
 
@@ -33,6 +34,24 @@ def classification(logits: np.ndarray, labels: np.ndarray, classes: list[str]) -
         "recall": {name: float(r) for name, r in zip(classes, recall, strict=True)},
         "confusion": matrix.tolist(),
     }
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> tuple[pd.DataFrame, float]:
+    """How far the confidences, the largest probability of each image, can be believed.
+
+    A row a bin of equal width that has images: `images`, their mean `confidence`, their `accuracy`, shares of 1; and
+    the expected calibration error, the mean over images of the bins' |accuracy − confidence| (Guo et al. 2017,
+    arXiv:1706.04599, equation 3).
+    """
+    confidence = softmax(logits.astype(np.float64), axis=1).max(axis=1)
+    right = logits.argmax(axis=1) == labels
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    rows = pd.DataFrame({"bin": bin_of, "confidence": confidence, "accuracy": right.astype(np.float64)})
+    table = rows.groupby("bin").agg(
+        images=("bin", "size"), confidence=("confidence", "mean"), accuracy=("accuracy", "mean")
+    )
+    error = (table["images"] * (table["accuracy"] - table["confidence"]).abs()).sum() / len(labels)
+    return table.reset_index(drop=True), float(error)
 
 
 def mean_interval(values: list[float]) -> tuple[float, float, float]:
