@@ -132,9 +132,12 @@ def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
     assert set(runs["status"]) == {"FINISHED"}
     sweeps = runs["experiment"] == "cifar10 sweeps"
     assert sorted(runs["name"][sweeps])[1:] == ["trial 0", "trial 1", "trial 2"]
+    ablations = runs["experiment"] == "cifar10 ablations"
+    pairs = [f"{setting}, seed {seed}" for setting in ("base", "no dropout") for seed in (0, 1)]
+    assert sorted(runs["name"][ablations])[:4] == pairs
     names = ["lenet5 seed 0", "lesson seed 0", "reports, budget smoke", "slides seed 0", "tuned seed 0"]
-    assert sorted(runs["name"][~sweeps]) == names
-    trained = runs[~sweeps & (runs["experiment"] != "reports")]
+    assert sorted(runs["name"][~sweeps & ~ablations]) == names
+    trained = runs[~sweeps & ~ablations & (runs["experiment"] != "reports")]
     for run_id in trained["run_uuid"]:
         keys = set(tags[tags["run_uuid"] == run_id]["key"])
         assert keys >= {"mlflow.source.git.commit", "git.dirty", "dvc.stage", "dvc.lock.sha256"}
