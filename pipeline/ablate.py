@@ -7,8 +7,7 @@ from cnnlab import errors, params
 
 def main() -> None:
     parameters = params.load()
-    from cnnlab.evidence.ablation import ablate  # noqa: PLC0415  # Optuna and MLflow take seconds to import
-    from cnnlab.sweep.ablation import make_plan  # noqa: PLC0415
+    from cnnlab.sweep.ablation import ablate, make_plan  # noqa: PLC0415  # Optuna and MLflow take seconds to import
     from cnnlab.sweep.plan import shares  # noqa: PLC0415
 
     plan = make_plan(parameters, os.environ.get("CNNLAB_STORAGE", ""))

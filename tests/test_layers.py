@@ -34,7 +34,7 @@ ALLOWED = {
     "nets": {"errors", "files", "params", "data"},
     "train": {"errors", "files", "params", "data", "nets", "track"},
     "evidence": {"errors", "files", "params", "data", "nets", "track", "train"},
-    "sweep": {"errors", "files", "params", "data", "nets", "track", "train", "evidence.figures"},
+    "sweep": {"errors", "files", "params", "data", "nets", "track", "train", "evidence.figures", "evidence.effects"},
     "see": {"errors", "files", "params", "data", "nets", "track", "train"},
 }
 # They serve every stage and decide no result: where files lie and how they are written, errors, MLflow.

@@ -13,7 +13,6 @@ from cnnlab.errors import UserError
 from cnnlab.evidence.effects import effects
 from cnnlab.sweep.ablation import make_plan
 
-pytest_plugins = ["sweep.conftest"]
 pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
 SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
 BUDGET = {"seeds": 2, "epochs": 1, "train_images": 512, "validation": 500, "factors": None}
