@@ -94,7 +94,7 @@ def forest(path: Path, effects: pd.DataFrame, base: str) -> None:
         axes.axvline(0, color="#777777", linewidth=1)
         axes.set_yticks(range(len(rows)), [f"{row.setting} (n = {row.n})" for row in rows.itertuples()])
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel(f"validation accuracy less that of {base} (percentage points), 95 % interval of paired seeds")
+        axes.set_xlabel(f"validation accuracy less that of {base} (percentage points)\n95 % interval over paired seeds")
         axes.set_title("filled: improves or worsens (Holm-corrected, 5 %); empty: no evidence at this n", fontsize=9)
 
 
