@@ -12,8 +12,8 @@ HEADS = {
     "global_average": layers.GlobalAveragePooling2D,
     "global_max": layers.GlobalMaxPooling2D,
 }
-# Keras's 0.99 remembers hundreds of steps: after a short training, networks that had learnt answered at chance in
-# inference mode (docs/LOG.md). 0.9 is PyTorch's.
+# PyTorch's, by its way of counting 0.1. Keras's 0.99 remembers hundreds of steps, more than an epoch of a short
+# training has: validation stood at chance for epochs, docs/LOG.md.
 NORM_MOMENTUM = 0.9
 LEAK = 0.1  # the slides' slope of leaky ReLU, printed there as max(-0.1x, x) with a stray minus
 
