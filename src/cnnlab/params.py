@@ -199,12 +199,14 @@ class AblationBudget(Section):
 class Ablation(Section):
     """Stage ablate: each of `factors` alone changes the variant `base`, with the same seeds and on the same images.
 
-    A factor is the keys of the variant that it changes, as in sections network.padding or optimizer.name.
+    A factor is the keys of the variant that it changes, as in sections network.padding or optimizer.name. `ladder`
+    names variants, each of which is compared with the one before.
     """
 
     base: str
     data: DataSetName
     budgets: dict[Literal["smoke", "laptop", "full"], AblationBudget]
+    ladder: list[str]
     factors: dict[str, Annotated[dict[str, Choice], Field(min_length=1)]] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -213,7 +215,18 @@ class Ablation(Section):
             for factor in budget.factors or ():
                 if factor not in self.factors:
                     raise ValueError(f"in budgets.{name}.factors names of ablation.factors, not {factor!r}")
+        for variant in (self.base, *self.ladder):
+            if variant in self.factors:
+                raise ValueError(f"no factor with the name of variant {variant}")
+        if len(set(self.ladder)) < len(self.ladder):
+            raise ValueError("each variant once in ladder")
         return self
+
+
+class Report(Section):
+    """Stage report: the language of the homework's answer."""
+
+    language: Literal["en", "ru"]
 
 
 class LessonNetwork(Section):
@@ -379,6 +392,7 @@ class Params(Section):
     train: Train
     sweep: Sweep
     ablation: Ablation
+    report: Report
     variants: dict[VariantName, Variant] = Field(min_length=1)
     on_demand: dict[VariantName, Variant] = {}
 
@@ -393,6 +407,10 @@ class Params(Section):
                 raise ValueError(f"one of {', '.join(self.variants)} in {name}.base")
             if stage.data != (data := self.variants[stage.base].data):
                 raise ValueError(f"{data} in {name}.data, because {name}.base trains on it")
+        known = {**self.variants, **self.on_demand}
+        for rung in self.ablation.ladder:
+            if rung not in known or known[rung].data != self.ablation.data:
+                raise ValueError(f"variants on {self.ablation.data} in ablation.ladder, not {rung!r}")
         if twice := self.variants.keys() & self.on_demand.keys():
             raise ValueError(f"{min(twice)} in either variants or on_demand")
         for section, entries in (("variants", self.variants), ("on_demand", self.on_demand)):

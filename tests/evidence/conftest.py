@@ -8,9 +8,12 @@ from evidence.finished import write_run
 from ruamel.yaml import YAML
 
 from cnnlab import params
+from cnnlab.data import store
+from cnnlab.data.catalog import CATALOG
+from cnnlab.files import PROCESSED
 
 ROOT = Path(__file__).parents[2]
-RIGHT = {"lenet5": (45, 46), "slides": (49, 50), "lesson": (22, 23)}  # of 50 test images, by seed
+RIGHT = {"lenet5": (45, 46), "slides": (49, 50), "lesson": (22, 23), "improved": (40, 44)}  # of 50 test images, by seed
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +26,22 @@ def two_seeds(tmp_path_factory: pytest.TempPathFactory) -> params.Params:
     return params.load(path)
 
 
+@pytest.fixture(scope="session")
+def processed_cifar10(real_cifar10: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The processed folder of the real CIFAR-10."""
+    folder = tmp_path_factory.mktemp("processed") / "cifar10"
+    store.preprocess(CATALOG["cifar10"], real_cifar10, folder, validation=5000, seed=0)
+    return folder
+
+
 @pytest.fixture(scope="module")
-def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def top(tmp_path_factory: pytest.TempPathFactory, processed_cifar10: Path) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", "")
         patch.delenv("MLFLOW_TRACKING_URI")
         patch.chdir(folder := tmp_path_factory.mktemp("checkout"))
+        PROCESSED.mkdir(parents=True)
+        (PROCESSED / "cifar10").symlink_to(processed_cifar10)
         yield folder
 
 

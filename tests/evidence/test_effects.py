@@ -34,7 +34,7 @@ shares = st.floats(0.0, 1.0, allow_nan=False)
 @given(st.lists(st.tuples(shares, shares), min_size=2, max_size=8))
 def test_difference_interval_and_p_are_scipys_paired_test(pairs: list[tuple[float, float]]) -> None:
     base, own = (np.array(side) for side in zip(*pairs, strict=True))
-    row = effects(trainings({"base": dict(enumerate(base)), "wide": dict(enumerate(own))}), "base").iloc[0]
+    row = effects(trainings({"base": dict(enumerate(base)), "wide": dict(enumerate(own))}), {"wide": "base"}).iloc[0]
     points = 100 * (own - base)
     assert row["n"] == len(pairs)
     assert row["difference"] == pytest.approx(points.mean())
@@ -68,37 +68,46 @@ def test_holm_lies_between_p_and_bonferroni_and_keeps_the_order(values: list[flo
 
 
 def test_only_seeds_of_both_are_paired_and_named() -> None:
-    table = effects(trainings({"base": {0: 0.5, 1: 0.6, 2: 0.7}, "wide": {1: 0.61, 2: 0.72, 3: 0.9}}), "base")
+    table = effects(trainings({"base": {0: 0.5, 1: 0.6, 2: 0.7}, "wide": {1: 0.61, 2: 0.72, 3: 0.9}}), {"wide": "base"})
     row = table.iloc[0]
     assert (row["n"], row["run_ids"], row["base_run_ids"]) == (2, "wide-1 wide-2", "base-1 base-2")
     assert row["difference"] == pytest.approx(1.5)
 
 
+def test_each_setting_has_a_base_of_its_own() -> None:
+    """As on a ladder, where each rung is compared with the one below."""
+    runs = trainings({"one": {0: 0.5, 1: 0.6}, "two": {0: 0.6, 1: 0.7}, "three": {0: 0.65, 1: 0.75}})
+    table = effects(runs, {"two": "one", "three": "two"})
+    assert table["base"].tolist() == ["one", "two"]
+    assert table["difference"].tolist() == pytest.approx([10, 5])
+    assert table["seconds"].tolist() == pytest.approx([2, 1.5])
+
+
 def test_costs_are_ratios_to_the_base() -> None:
-    row = effects(trainings({"base": {0: 0.5, 1: 0.6}, "wide": {0: 0.5, 1: 0.6}}), "base").iloc[0]
+    row = effects(trainings({"base": {0: 0.5, 1: 0.6}, "wide": {0: 0.5, 1: 0.6}}), {"wide": "base"}).iloc[0]
     assert (row["seconds"], row["training_flop"], row["parameters"]) == (2, 2, 1)
 
 
 def test_one_pair_is_no_evidence() -> None:
-    row = effects(trainings({"base": {0: 0.1}, "wide": {0: 0.9}}), "base").iloc[0]
+    row = effects(trainings({"base": {0: 0.1}, "wide": {0: 0.9}}), {"wide": "base"}).iloc[0]
     assert (row["n"], row["verdict"]) == (1, "no evidence")
     assert np.isnan([row["low"], row["high"], row["p"], row["p_holm"]]).all()
 
 
 def test_equal_results_are_no_evidence_and_equal_gains_are_some() -> None:
     runs = trainings({"base": {0: 0.25, 1: 0.5}, "same": {0: 0.25, 1: 0.5}, "gain": {0: 0.5, 1: 0.75}})
-    assert effects(runs, "base")["verdict"].tolist() == ["no evidence", "improves"]
+    assert effects(runs, {"same": "base", "gain": "base"})["verdict"].tolist() == ["no evidence", "improves"]
 
 
 def test_a_seed_trained_twice_is_refused() -> None:
     runs = trainings({"base": {0: 0.5}, "wide": {0: 0.5}})
     with pytest.raises(ValueError, match="two of"):
-        effects(pd.concat([runs, runs]), "base")
+        effects(pd.concat([runs, runs]), {"wide": "base"})
 
 
 def test_a_setting_without_a_common_seed_is_refused() -> None:
-    with pytest.raises(ValueError, match="wide shares with its base, received none"):
-        effects(trainings({"base": {0: 0.5}, "wide": {1: 0.5}}), "base")
+    with pytest.raises(ValueError, match="wide shares with its base base, received none"):
+        effects(trainings({"base": {0: 0.5}, "wide": {1: 0.5}}), {"wide": "base"})
 
 
 def simulated(random: np.random.Generator, gains: dict[str, float], n: int) -> pd.DataFrame:
@@ -115,7 +124,7 @@ def test_the_interval_holds_the_true_effect_in_95_of_100_studies() -> None:
     held = []
     for n in (3, 5):
         for _ in range(1000):
-            row = effects(simulated(random, {"change": 0.8}, n), "base").iloc[0]
+            row = effects(simulated(random, {"change": 0.8}, n), {"change": "base"}).iloc[0]
             held.append(row["low"] <= 0.8 <= row["high"])
     assert 0.93 <= np.mean(held) <= 0.97
 
@@ -124,12 +133,14 @@ def test_at_most_5_of_100_studies_of_nothing_have_a_verdict() -> None:
     random = np.random.default_rng(1)
     nothing = dict.fromkeys("abcdef", 0.0)
     # The settings of a study share their base, so their tests are not independent; Holm's correction allows for it.
-    wrong = [(effects(simulated(random, nothing, 5), "base")["verdict"] != "no evidence").any() for _ in range(400)]
+    against = dict.fromkeys(nothing, "base")
+    wrong = [(effects(simulated(random, nothing, 5), against)["verdict"] != "no evidence").any() for _ in range(400)]
     assert np.mean(wrong) <= 0.05
 
 
 def test_effects_that_are_large_against_the_luck_are_found_with_their_sign() -> None:
-    table = effects(simulated(np.random.default_rng(2), {"good": 5.0, "bad": -5.0, "none": 0.0}, 5), "base")
+    gains = {"good": 5.0, "bad": -5.0, "none": 0.0}
+    table = effects(simulated(np.random.default_rng(2), gains, 5), dict.fromkeys(gains, "base"))
     assert table.set_index("setting")["verdict"].to_dict() == {
         "good": "improves",
         "bad": "worsens",

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from evidence.finished import is_picture
+from evidence.finished import is_picture, write_ablation, write_sweep
 
 from cnnlab import params, track
 from cnnlab.evidence import report
@@ -24,6 +24,8 @@ def written(top: Path, two_seeds: params.Params, run_ids: dict[str, list[str]]) 
     write_text(report.LESSON / "networks.json", json.dumps(computed_tables()))
     for name in two_seeds.variants:
         evaluate_variant(params.runs(two_seeds, name))
+    write_ablation(top / "reports" / "ablation")
+    write_sweep(top / "reports" / "sweep")
     report.write_reports(two_seeds)
     return top / "reports"
 
@@ -71,8 +73,8 @@ def test_the_detector_is_drawn_in_text(written: Path) -> None:
 
 
 def test_linked_files_exist_and_pictures_are_readable(written: Path) -> None:
-    for document in ("lesson.md", "results.md"):
-        for link in re.findall(r"\]\(([^)]+)\)", (written / document).read_text()):
+    for document in ("lesson.md", "results.md", "homework.md"):
+        for link in re.findall(r"\]\(([^)#]+)\)", (written / document).read_text()):
             assert (written / link).is_file(), link
     assert is_picture(written / "lesson" / "curves.png")
 
@@ -99,7 +101,12 @@ def test_the_reports_are_artifacts_of_a_run(written: Path) -> None:
     store = mlflow.MlflowClient(track.tracking_uri())
     (run,) = store.search_runs([store.get_experiment_by_name("reports").experiment_id])
     assert run.info.status == "FINISHED"
-    for artifact, path in (("lesson.md", "lesson.md"), ("results.md", "results.md"), ("lesson/curves.png",) * 2):
+    for artifact, path in (
+        ("lesson.md", "lesson.md"),
+        ("results.md", "results.md"),
+        ("lesson/curves.png",) * 2,
+        ("homework/claims.csv",) * 2,
+    ):
         kept = Path(store.download_artifacts(run.info.run_id, artifact))
         assert kept.read_bytes() == (written / path).read_bytes()
 

@@ -23,7 +23,7 @@ from cnnlab.data.catalog import CATALOG
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CNNLAB_KILLS", 0))
-SHORT_KILLS, SHORT_IMAGES, EPOCHS = 3, 4096, 3
+SHORT_KILLS, SHORT_IMAGES, EPOCHS = 2, 4096, 3
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def checkout(tmp_path: Path, real_cifar10: Path) -> Path:
     variant = params["variants"]["lesson"] | {"epochs": EPOCHS}
     params |= {"variants": {"never": variant, "often": variant}, "budget": "laptop"}
     params["sweep"]["base"] = params["ablation"]["base"] = "never"
+    params["ablation"]["ladder"] = []
     params["train"]["checkpoint_minutes"] = 0.02
     params["budgets"]["laptop"]["train_images"] = None if KILLS else SHORT_IMAGES
     with (tmp_path / "params.yaml").open("w") as stream:

@@ -157,12 +157,12 @@ def test_every_trial_ends_once_whatever_is_killed(kind: str, checkout: Path, req
     server = request.getfixturevalue("postgres") if url and KILLS else None
     begin = time.monotonic()
     with _commands(checkout, url) as commands:
-        killed = _torment(commands, url, KILLS or 3, server)
+        killed = _torment(commands, url, KILLS or 2, server)
         while any(command.poll() is None for command in commands):
             time.sleep(0.5)
         for command in commands:
             assert command.poll() == 0, command.log.read_text()
-    print(f"{KILLS or 3} kills, {killed} of them of trials; {time.monotonic() - begin:.0f} s")
+    print(f"{KILLS or 2} kills, {killed} of them of trials; {time.monotonic() - begin:.0f} s")
     trials = _study(url).get_trials()
     check_trials(trials)
     check_mlflow(trials)

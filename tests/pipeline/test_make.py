@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 import requests
 from checkout import Run, Start
+from ruamel.yaml import YAML
 
-VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "tuned": "cifar10"}
+VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "improved": "cifar10", "tuned": "cifar10"}
 STAGES = {
     "fetch",
     "preprocess",
@@ -124,6 +125,15 @@ def test_report_sets_the_course_beside_ours(clone: Path) -> None:
 
 
 @pytest.mark.usefixtures("repro")
+def test_the_homework_is_answered_and_its_sentences_have_sources(clone: Path) -> None:
+    claims = pd.read_csv(clone / "reports/homework/claims.csv")
+    page = (clone / "reports/homework.md").read_text()
+    assert all(sentence in page for sentence in claims["sentence"])
+    assert all((clone / "reports" / file).is_file() for file in claims["file"])
+    assert "data:image/png;base64," in (clone / "reports/homework.html").read_text()
+
+
+@pytest.mark.usefixtures("repro")
 def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
     with sqlite3.connect(clone / "mlruns/mlflow.db") as store:
         runs = pd.read_sql("select r.run_uuid, r.name, r.status, e.name as experiment from runs r join experiments e "
@@ -133,9 +143,11 @@ def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
     sweeps = runs["experiment"] == "cifar10 sweeps"
     assert sorted(runs["name"][sweeps])[1:] == ["trial 0", "trial 1", "trial 2"]
     ablations = runs["experiment"] == "cifar10 ablations"
-    pairs = [f"{setting}, seed {seed}" for setting in ("base", "no dropout") for seed in (0, 1)]
+    ladder = YAML(typ="safe").load(clone / "params.yaml")["ablation"]["ladder"]
+    pairs = sorted(f"{setting}, seed 0" for setting in ("no dropout", *ladder))
     assert sorted(name for name in runs["name"][ablations] if not name.startswith("lesson-")) == pairs
-    names = ["lenet5 seed 0", "lesson seed 0", "reports, budget smoke", "slides seed 0", "tuned seed 0"]
+    names = [*sorted(f"{variant} seed 0" for variant in VARIANTS), "reports, budget smoke"]
+    names.sort()
     assert sorted(runs["name"][~sweeps & ~ablations]) == names
     trained = runs[~sweeps & ~ablations & (runs["experiment"] != "reports")]
     for run_id in trained["run_uuid"]:

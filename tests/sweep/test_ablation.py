@@ -6,7 +6,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from sweep.project import Project, project
+from sweep.project import BASE, Project, project
 
 from cnnlab import params
 from cnnlab.errors import UserError
@@ -20,14 +20,22 @@ BUDGET = {"seeds": 2, "epochs": 1, "train_images": 512, "validation": 500, "fact
 
 @pytest.fixture(scope="module")
 def ablated(tmp_path_factory: pytest.TempPathFactory, processed_mnist: Path) -> Iterator[Project]:
-    """An ablation of a factor that helps or not, one that changes the cost, and one that diverges."""
+    """An ablation of a factor that helps or not, one that changes the cost, one that diverges, and a ladder."""
     factors = {
         "tanh": {"network.activation": "tanh"},
         "fewer units": {"network.dense_units": 8},
         "wild": {"optimizer.learning_rate": 1e30},
     }
     with project(tmp_path_factory.mktemp("ablated"), processed_mnist) as made:
-        made.write(ablation={"budgets": {"smoke": BUDGET}, "factors": factors})
+        ladder = {
+            "budgets": {"smoke": BUDGET},
+            "factors": factors,
+            "ladder": ["small", "quicker", "wild-one", "softer"],
+        }
+        quicker = {**BASE, "optimizer": {"name": "sgd", "learning_rate": 0.1}}
+        wild = {**BASE, "optimizer": {"name": "sgd", "learning_rate": 1e30}}
+        softer = {**quicker, "label_smoothing": 0.1}
+        made.write(ablation=ladder, variants={"quicker": quicker, "wild-one": wild, "softer": softer})
         done = made.run(stage="ablate")
         assert done.returncode == 0, done.stderr
         assert (made.top / "reports/ablation/summary.md").read_text() in done.stdout
@@ -36,23 +44,25 @@ def ablated(tmp_path_factory: pytest.TempPathFactory, processed_mnist: Path) -> 
 
 def test_a_row_for_every_setting_and_seed(ablated: Project) -> None:
     runs = pd.read_csv(ablated.top / "reports/ablation/runs.csv")
-    settings = ["base", "tanh", "fewer units", "wild"]
+    settings = ["small", "tanh", "fewer units", "wild", "quicker", "wild-one", "softer"]
     assert sorted(zip(runs["setting"], runs["seed"], strict=True)) == sorted((s, n) for s in settings for n in (0, 1))
-    wild = runs["setting"] == "wild"
+    wild = runs["setting"].isin(["wild", "wild-one"])
     assert set(runs.loc[wild, "state"]) == {"FAIL"}
     assert runs.loc[wild, "reason"].str.contains("diverged").all()
     assert set(runs.loc[~wild, "state"]) == {"COMPLETE"}
     assert set(runs.loc[~wild, "steps"]) == {512 / 64}
-    assert runs.loc[runs["setting"] == "base", "training_flop"].nunique() == 1
+    assert runs.loc[runs["setting"] == "small", "training_flop"].nunique() == 1
 
 
 def test_effects_are_those_of_the_rows(ablated: Project) -> None:
     folder = ablated.top / "reports/ablation"
     runs = pd.read_csv(folder / "runs.csv")
     found = pd.read_csv(folder / "effects.csv").set_index("setting")
-    expected = effects(runs[runs["state"] == "COMPLETE"], "base").set_index("setting")
+    expected = effects(runs[runs["state"] == "COMPLETE"], {"tanh": "small", "fewer units": "small"}).set_index(
+        "setting"
+    )
     assert set(found.index) == {"tanh", "fewer units"}
-    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+    pd.testing.assert_frame_equal(found, expected.loc[found.index], check_dtype=False)
     assert found.loc["fewer units", "parameters"] < 1
     assert found["n"].tolist() == [2, 2]
     summary = (folder / "summary.md").read_text()
@@ -60,6 +70,14 @@ def test_effects_are_those_of_the_rows(ablated: Project) -> None:
         assert f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})" in summary
     assert summary.count("- wild, seed ") == 2
     assert (folder / "forest.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rungs_are_compared_with_the_one_below_and_not_with_one_that_failed(ablated: Project) -> None:
+    folder = ablated.top / "reports/ablation"
+    runs = pd.read_csv(folder / "runs.csv").set_index(["setting", "seed"])["accuracy"]
+    rungs = pd.read_csv(folder / "ladder.csv")
+    assert list(zip(rungs["setting"], rungs["base"], strict=True)) == [("quicker", "small")]
+    assert rungs["difference"][0] == pytest.approx(100 * (runs["quicker"] - runs["small"]).mean())
 
 
 def test_mlflow_has_a_run_for_each_training(ablated: Project) -> None:
@@ -75,9 +93,9 @@ def test_mlflow_has_a_run_for_each_training(ablated: Project) -> None:
 
 def test_seeds_are_paired_and_factors_change_their_keys_alone() -> None:
     plan = make_plan(SHIPPED.model_copy(update={"budget": "full"}), "")
-    base = plan.settings["base"]
+    base = plan.settings["lesson"]
     assert base == SHIPPED.variants["lesson"]
-    assert list(plan.settings)[1:] == list(SHIPPED.ablation.factors)
+    assert list(plan.settings) == ["lesson", *SHIPPED.ablation.factors, *SHIPPED.ablation.ladder[1:]]
     for name, changes in SHIPPED.ablation.factors.items():
         flat = params_of(plan.settings[name])
         changed = {key for key, value in params_of(base).items() if flat[key] != value}

@@ -1,5 +1,7 @@
 """What a change does: paired differences to a base over seeds, with interval, corrected test and verdict."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from scipy.stats import ttest_rel
@@ -8,8 +10,8 @@ CONFIDENCE = 0.95
 COSTS = ("seconds", "training_flop", "parameters")
 
 
-def effects(runs: pd.DataFrame, base: str) -> pd.DataFrame:
-    """A row a setting that is not `base`, in the order of `runs`: its effect on `accuracy`, and what it costs.
+def effects(runs: pd.DataFrame, against: Mapping[str, str]) -> pd.DataFrame:
+    """A row a setting of `against`, which maps it to its base: its effect on `accuracy`, and what it costs.
 
     `runs` has a row a training: `setting`, `seed`, `accuracy` (share), `seconds`, `training_flop`, `parameters`,
     `run_id`. Only seeds that both setting and base have are compared, `n` pairs. `difference`, `low` and `high` are the
@@ -18,19 +20,18 @@ def effects(runs: pd.DataFrame, base: str) -> pd.DataFrame:
     worsens where `p_holm` is below 0.05, else no evidence. Costs are ratios of means to the base's. `run_ids` and
     `base_run_ids` are the pairs behind it, in the order of seeds. With one pair there is no interval and no test.
 
-    Raises ValueError where a setting has two trainings with the same seed, or shares no seed with the base.
+    Raises ValueError where a setting has two trainings with the same seed, or shares no seed with its base.
     """
     if (twice := runs[runs.duplicated(["setting", "seed"])]).size:
         raise ValueError(
             f"one training a setting and seed, received two of {twice.iloc[0][['setting', 'seed']].tolist()}"
         )
-    reference = runs[runs["setting"] == base].set_index("seed")
-    others = [str(name) for name in runs["setting"].unique() if name != base]
+    trained = {str(name): rows.set_index("seed") for name, rows in runs.groupby("setting")}
     table = pd.DataFrame(
-        [_effect(runs[runs["setting"] == name].set_index("seed"), reference, name) for name in others],
-        columns=["setting", "n", "difference", "low", "high", "p", *COSTS, "run_ids", "base_run_ids"],
+        [_effect(trained[setting], trained[base], setting, base) for setting, base in against.items()],
+        columns=["setting", "base", "n", "difference", "low", "high", "p", *COSTS, "run_ids", "base_run_ids"],
     )
-    table.insert(6, "p_holm", holm(table["p"].to_numpy(float)))
+    table.insert(7, "p_holm", holm(table["p"].to_numpy(float)))
     table["verdict"] = [_verdict(p, d) for p, d in zip(table["p_holm"], table["difference"], strict=True)]
     return table
 
@@ -44,23 +45,24 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def _effect(rows: pd.DataFrame, reference: pd.DataFrame, setting: str) -> dict[str, object]:
+def _effect(rows: pd.DataFrame, reference: pd.DataFrame, setting: str, base: str) -> dict[str, object]:
     seeds = sorted(set(rows.index) & set(reference.index))
     if not seeds:
-        raise ValueError(f"seeds that {setting} shares with its base, received none")
-    own, base = rows.loc[seeds], reference.loc[seeds]
-    points = 100 * (own["accuracy"] - base["accuracy"]).to_numpy(float)
+        raise ValueError(f"seeds that {setting} shares with its base {base}, received none")
+    own, against = rows.loc[seeds], reference.loc[seeds]
+    points = 100 * (own["accuracy"] - against["accuracy"]).to_numpy(float)
     low, high, p = _interval(points)
     return {
         "setting": setting,
+        "base": base,
         "n": len(seeds),
         "difference": points.mean(),
         "low": low,
         "high": high,
         "p": p,
-        **{cost: own[cost].mean() / base[cost].mean() for cost in COSTS},
+        **{cost: own[cost].mean() / against[cost].mean() for cost in COSTS},
         "run_ids": " ".join(own["run_id"]),
-        "base_run_ids": " ".join(base["run_id"]),
+        "base_run_ids": " ".join(against["run_id"]),
     }
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from cnnlab import track
 from cnnlab.evidence import figures
 from cnnlab.evidence.evaluation import EVALUATION, run_folder
+from cnnlab.evidence.homework import FOLDER, write_homework
 from cnnlab.files import REPORTS, write_text
 from cnnlab.params import Params, runs, variants
 
@@ -16,7 +17,7 @@ LESSON = REPORTS / "lesson"
 
 
 def write_reports(params: Params) -> None:
-    """Write reports/lesson.md (course against cnnlab), results.md (every variant), curves.csv, and their pictures.
+    """Write reports/lesson.md (course against cnnlab), results.md (every variant), homework.md, curves.csv, pictures.
 
     The same files become artifacts of an MLflow run in experiment `reports`.
     """
@@ -32,6 +33,8 @@ def write_reports(params: Params) -> None:
         tracker.log_file(path)
     for path in sorted(LESSON.glob("*.png")):
         tracker.log_file(path, "lesson")
+    for path in write_homework(params):
+        tracker.log_file(path, "homework" if path.parent == FOLDER else None)
     tracker.finish()
 
 

@@ -1,6 +1,8 @@
-"""Ablations: the base and each factor alone, with every seed, on the same images; their tables and picture."""
+"""Ablations: base, each factor alone, rungs of a ladder, with the same seeds and images; their tables and picture."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import optuna
 import pandas as pd
@@ -16,15 +18,16 @@ from cnnlab.sweep.plan import Attrs, Plan, Share, study_name
 from cnnlab.sweep.study import Ledger
 from cnnlab.sweep.sweep import conduct
 
-BASE = "base"
 FOLDER = REPORTS / "ablation"
 
 
 @dataclass(frozen=True)
 class Factors(Plan):
-    """Each of `settings` trained with the seeds 0 to `seeds` - 1; the first of them, `BASE`, is the base itself."""
+    """Each of `settings` trained with the seeds 0 to `seeds` - 1: the base by its name, the factors, the ladder."""
 
     settings: dict[str, params.Variant]
+    factors: list[str]
+    ladder: list[str]  # from the lowest rung
     seeds: int
 
     kind = "ablation"
@@ -32,12 +35,12 @@ class Factors(Plan):
     @property
     def facts(self) -> Attrs:
         """What the report says of the study."""
-        return {"objectives": self.objectives, "settings": list(self.settings), "seeds": self.seeds}
+        return {"objectives": self.objectives, "factors": self.factors, "ladder": self.ladder, "seeds": self.seeds}
 
     @property
     def shown(self) -> tuple[str, Attrs]:
         """The settings."""
-        told = "An ablation: the base and each factor alone, a run below this one for each with each seed."
+        told = "An ablation: the base, each factor alone and a ladder of variants, a run for each with each seed."
         return told, {"study": self.study, "settings": ", ".join(self.settings), "seeds": self.seeds}
 
     def check(self) -> None:
@@ -72,7 +75,8 @@ def make_plan(parameters: params.Params, url: str) -> Factors:
     base = params.variant(parameters, ablation.base)
     names = ablation.factors if chosen.factors is None else chosen.factors
     factors = {name: space.apply(base, ablation.factors[name], f"ablation.factors.{name}") for name in names}
-    settings = {BASE: base, **factors}
+    ladder = {name: params.variant(parameters, name) for name in ablation.ladder}
+    settings = {ablation.base: base, **factors, **ladder}
     shared = {
         "settings": {name: variant.model_dump() for name, variant in settings.items()},
         "budget": chosen.model_dump(),
@@ -84,6 +88,8 @@ def make_plan(parameters: params.Params, url: str) -> Factors:
         data=base.data,
         base=base,
         settings=settings,
+        factors=list(names),
+        ladder=ablation.ladder,
         seeds=chosen.seeds,
         epochs=chosen.epochs,
         train_images=chosen.train_images,
@@ -99,21 +105,22 @@ def ablate(plan: Factors, places: list[Share]) -> None:
 
 
 def publish(ledger: Ledger) -> None:
-    """Write runs.csv, effects.csv, summary.md and forest.png, and keep them with the study's MLflow run.
+    """Write runs.csv, effects.csv, ladder.csv, summary.md and forest.png, and keep them with the study's MLflow run.
 
     Raises UserError where no training of the base ended: there is nothing to compare with.
     """
+    facts = ledger.study.user_attrs
     base = ledger.study.study_name.rpartition("-")[0]
     runs = table(ledger.study)
-    complete = runs[runs["state"] == "COMPLETE"]
-    seeds = complete.loc[complete["setting"] == BASE, "seed"]
-    if seeds.empty:
-        told = "; ".join(runs.loc[runs["setting"] == BASE, "reason"].unique())
+    if not any((runs["setting"] == base) & (runs["state"] == "COMPLETE")):
+        told = "; ".join(runs.loc[runs["setting"] == base, "reason"].unique())
         raise UserError(f"No training of {base} ended. Expected one at least, to compare with. Received: {told}")
-    found = effects(complete[complete["seed"].isin(seeds)], BASE)
+    found = compared(runs, dict.fromkeys(facts["factors"], base))
+    rungs = compared(runs, {rung: below for below, rung in pairwise(facts["ladder"])})
     write_text(FOLDER / "runs.csv", runs.to_csv(index=False))
     write_text(FOLDER / "effects.csv", found.to_csv(index=False))
-    write_text(FOLDER / "summary.md", summary(found, runs, base))
+    write_text(FOLDER / "ladder.csv", rungs.to_csv(index=False))
+    write_text(FOLDER / "summary.md", summary(found, rungs, runs, base))
     forest(FOLDER / "forest.png", found, base)
     run = track.Run(ledger.parent)
     for path in sorted(FOLDER.iterdir()):
@@ -122,32 +129,47 @@ def publish(ledger: Ledger) -> None:
     print((FOLDER / "summary.md").read_text())
 
 
+def compared(runs: pd.DataFrame, against: Mapping[str, str]) -> pd.DataFrame:
+    """The effects of those settings of `against` of which, as of their bases, a training ended with a common seed."""
+    complete = runs[runs["state"] == "COMPLETE"]
+    seeds = complete.groupby("setting")["seed"].agg(set).to_dict()
+    paired = {name: base for name, base in against.items() if seeds.get(name, set()) & seeds.get(base, set())}
+    return effects(complete, paired)
+
+
 def table(study: optuna.Study) -> pd.DataFrame:
     """A row a setting and seed, by its last attempt: state, accuracy (share of 1), cost, reason of failure."""
     last = {(t.params["setting"], t.params["seed"]): t for t in study.get_trials(deepcopy=False) if "seed" in t.params}
     return pd.DataFrame([_row(setting, seed, trial) for (setting, seed), trial in last.items()])
 
 
-def summary(found: pd.DataFrame, runs: pd.DataFrame, base: str) -> str:
-    """Markdown: a row a factor, the best first, and the trainings that failed."""
-    lines = [
-        f"| factor | n | against {base}, points (95 % interval) | p, Holm | verdict | time | FLOPs | parameters |",
-        "|---|---:|---|---:|---|---:|---:|---:|",
-    ]
-    for row in found.sort_values("difference", ascending=False).to_dict("records"):
-        lines.append(
-            f"| {row['setting']} | {row['n']} | {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}) | "
-            f"{row['p_holm']:.3f} | {row['verdict']} | × {row['seconds']:.2f} | × {row['training_flop']:.2f} | "
-            f"× {row['parameters']:.2f} |"
-        )
-    mean = 100 * runs.loc[(runs["setting"] == BASE) & (runs["state"] == "COMPLETE"), "accuracy"].mean()
+def summary(found: pd.DataFrame, rungs: pd.DataFrame, runs: pd.DataFrame, base: str) -> str:
+    """Markdown: a row a factor, the best first, a row a rung from the lowest, and the trainings that failed."""
+    mean = 100 * runs.loc[(runs["setting"] == base) & (runs["state"] == "COMPLETE"), "accuracy"].mean()
+    lines = _table("factor", found.sort_values("difference", ascending=False))
     lines += [
         "",
         f"Validation accuracy of {base}: {mean:.2f} %, mean of its seeds. runs.csv names each training's run.",
     ]
+    if len(rungs):
+        lines += ["", "Each rung against the one below:", "", *_table("rung", rungs)]
     failed = runs[runs["state"] != "COMPLETE"]
     lines += [f"- {r['setting']}, seed {r['seed']}, failed: {r['reason']}" for r in failed.to_dict("records")]
     return "\n".join(lines) + "\n"
+
+
+def _table(heading: str, found: pd.DataFrame) -> list[str]:
+    rows = [
+        f"| {heading} | n | points (95 % interval) | p, Holm | verdict | time | FLOPs | parameters |",
+        "|---|---:|---|---:|---|---:|---:|---:|",
+    ]
+    for row in found.to_dict("records"):
+        rows.append(
+            f"| {row['setting']} | {row['n']} | {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}) | "
+            f"{row['p_holm']:.3f} | {row['verdict']} | × {row['seconds']:.2f} | × {row['training_flop']:.2f} | "
+            f"× {row['parameters']:.2f} |"
+        )
+    return rows
 
 
 def _row(setting: str, seed: int, trial: FrozenTrial) -> dict[str, object]:

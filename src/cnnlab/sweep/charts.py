@@ -108,9 +108,14 @@ def label(value: Any) -> str:
 
 def basis(sweep: Sweep) -> str:
     """How many complete trials the importances rest on, and a warning where these are few."""
-    names = shared(sweep)
-    n = sum(trial.params.keys() >= set(names) for trial in sweep.complete)
-    return f"from {count(n, 'complete trial')}{': a hint, not evidence' if n < max(FEW, len(names)) else ''}"
+    n = behind(sweep)
+    return f"from {count(n, 'complete trial')}{': a hint, not evidence' if n < max(FEW, len(shared(sweep))) else ''}"
+
+
+def behind(sweep: Sweep) -> int:
+    """How many complete trials have every parameter that is weighed."""
+    names = set(shared(sweep))
+    return sum(trial.params.keys() >= names for trial in sweep.complete)
 
 
 def shared(sweep: Sweep) -> list[str]:

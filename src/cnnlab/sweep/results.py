@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from cnnlab.errors import UserError
 from cnnlab.files import write_text
 from cnnlab.sweep import figures, page
-from cnnlab.sweep.charts import Sweep
+from cnnlab.sweep.charts import Sweep, behind
 
 WHOLE = ("original", "attempt", "epochs", "steps", "parameters", "training_flop")  # columns of whole numbers
 
@@ -80,7 +80,7 @@ def comparison(study: Study) -> str:
 
 
 def write(study: Study, folder: Path) -> None:
-    """Write trials.csv, best.yaml, summary.md, the PNGs and figures.html to `folder`, each whole or not at all.
+    """Write trials.csv, importances.csv, best.yaml, summary.md, the PNGs and figures.html to `folder`, each whole.
 
     Raises UserError, before anything is written, where no trial is complete.
     """
@@ -92,10 +92,17 @@ def write(study: Study, folder: Path) -> None:
         )
     sweep = _sweep(study, chosen)
     write_text(folder / "trials.csv", table(study).to_csv(index=False))
+    write_text(folder / "importances.csv", _importances(sweep).to_csv(index=False))
     write_text(folder / "best.yaml", _best_yaml(study, chosen))
     write_text(folder / "summary.md", comparison(study))
     figures.draw(folder, sweep)
     page.write(folder / "figures.html", sweep)
+
+
+def _importances(sweep: Sweep) -> pd.DataFrame:
+    """A row a setting that was weighed, the most important first: its share of 1, and of how many trials."""
+    rows = [{"setting": name, "share": share, "trials": behind(sweep)} for name, share in sweep.importances.items()]
+    return pd.DataFrame(rows, columns=["setting", "share", "trials"])
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, int]:

@@ -19,10 +19,11 @@ from cnnlab.data.catalog import Split, lookup
 from cnnlab.data.store import Processed, open_processed
 from cnnlab.errors import UserError, on_interrupt
 from cnnlab.files import CHECKPOINTS, MODELS, write_text
+from cnnlab.nets.anatomy import training_flop
 from cnnlab.nets.build import build
 from cnnlab.nets.speedrun import whiten
 from cnnlab.train import recipe, state
-from cnnlab.train.callbacks import EarlyStopping, Logger, Saver, epochs_since_best
+from cnnlab.train.callbacks import EarlyStopping, Logger, Saver
 from cnnlab.train.evaluate import score
 from cnnlab.train.history import History
 from cnnlab.train.loop import Interrupted, Loop, fit
@@ -70,6 +71,7 @@ class Trained:
 
     loop: Loop
     data: Processed
+    train: np.ndarray
     validation: np.ndarray
     history: History
     tracker: track.Run | None
@@ -91,7 +93,7 @@ class Experiment:
         Raises UserError as `trained`.
         """
         with self.trained() as done, done.loop.averaged():
-            logits = self._logits(done.loop, done.data, done.validation)
+            logits = self._logits(done)
             if done.tracker:
                 self._write(folder, done, logits, done.tracker)
 
@@ -137,7 +139,7 @@ class Experiment:
             self._train(loop, train, validation, standing.history, callbacks, saver)
             if keep_best:
                 self._restored(saver.best, loop.model, data)
-            yield Trained(loop, data, validation, standing.history, tracker)
+            yield Trained(loop, data, train, validation, standing.history, tracker)
         sum_over_workers(self.strategy, np.zeros(1))  # nobody leaves before the chief has written
 
     def _loop(self, data: Processed, train: np.ndarray) -> Loop:
@@ -235,25 +237,32 @@ class Experiment:
             where = f"interrupted: {self.entry.title} was saved after {_where(history)}; the same command continues it"
             raise Interrupted(where) from error
 
-    def _logits(self, loop: Loop, data: Processed, validation: np.ndarray) -> dict[str, np.ndarray]:
+    def _logits(self, done: Trained) -> dict[str, np.ndarray]:
+        """Of validation images, as many training images without augmentation, and the test images."""
+        loop, data = done.loop, done.data
         test = place(data.test_images, data.test_labels, self.strategy, self.knobs.feeding)
         return {
-            "validation": loop.logits(loop.data, validation),
+            "train": loop.logits(loop.data, done.train[: len(done.validation)]),
+            "validation": loop.logits(loop.data, done.validation),
             "test": loop.logits(test, np.arange(len(data.test_labels))),
         }
 
     def _write(self, folder: Path, done: Trained, logits: dict[str, np.ndarray], tracker: track.Run) -> None:
         folder.mkdir(exist_ok=True)
-        model, data, validation, history = done.loop.model, done.data, done.validation, done.history
-        labels = {"validation": data.train_labels[validation], "test": np.asarray(data.test_labels)}
-        best = history.epochs[-1 - epochs_since_best(history)] if self.run.early_stopping else history.epochs[-1]
+        model, data, history = done.loop.model, done.data, done.history
+        labels = {
+            "train": data.train_labels[done.train[: len(done.validation)]],
+            "validation": data.train_labels[done.validation],
+            "test": np.asarray(data.test_labels),
+        }
+        scores = {f"{part}_{k}": v for part in logits for k, v in score(logits[part], labels[part]).items()}
         metrics = {
-            **{f"{part}_{k}": v for part in logits for k, v in score(logits[part], labels[part]).items()},
-            **{f"train_{k}": best[k] for k in ("loss", "accuracy")},
+            **scores,
             "epochs": len(history.epochs),
             "train_seconds": sum(row["seconds"] for row in history.epochs),
             "images_per_s": float(np.median([row["images_per_s"] for row in history.epochs])),
             "parameters": model.count_params(),
+            "training_flop": training_flop(model) * int(history.curve[-1]["images"]),
         }
         _without_optimizer(model).save(folder / "model.keras")
         pd.DataFrame(history.epochs).to_csv(folder / "history.csv", index=False)
@@ -264,9 +273,8 @@ class Experiment:
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2) + "\n")
         record = {"run_id": tracker.id, **self.run.model_dump()}
         write_text(folder / "run.json", json.dumps(record, indent=2) + "\n")
-        final = {k: v for k, v in metrics.items() if k.startswith(("test_", "validation_"))}
-        tracker.log_metrics([(len(history.epochs), final)], time_ms=int(history.epochs[-1]["time"]))
-        example = data.train_images[validation[:2]].astype(np.float32) / 255
+        tracker.log_metrics([(len(history.epochs), scores)], time_ms=int(history.epochs[-1]["time"]))
+        example = data.train_images[done.validation[:2]].astype(np.float32) / 255
         tracker.log_model(folder / "model.keras", example)
         print(f"{self.entry.title}  test accuracy {metrics['test_accuracy']:.4f}", flush=True)
 

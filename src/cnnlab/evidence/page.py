@@ -1,0 +1,87 @@
+"""A written page whose every sentence names the rows of a table that it was made from; as Markdown, and as HTML."""
+
+import base64
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from markdown_it import MarkdownIt
+
+from cnnlab.evidence.words import Language
+
+STYLE = """\
+body { font: 16px/1.55 system-ui, sans-serif; color: #1b1b3a; background: #fff; max-width: 62rem; margin: 2rem auto;
+       padding: 0 1rem; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; margin: 1rem 0; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+th { border-bottom: 2px solid #1b1b3a; } img { max-width: 100%; height: auto; }
+code { font-size: .9em; overflow-wrap: anywhere; } a { color: #1b5e8a; }
+"""
+
+
+@dataclass
+class Page:
+    """Blocks of Markdown, and the sentences in them with their sources: a CSV file below `folder`, and rows of it."""
+
+    language: Language
+    folder: Path
+    blocks: list[str] = field(default_factory=list)
+    claims: list[dict[str, object]] = field(default_factory=list)
+
+    def heading(self, english: str, level: int = 2) -> None:
+        """A heading."""
+        self.blocks.append(f"{'#' * level} {self.language(english)}")
+
+    def say(self, *sentences: tuple[str, str, str]) -> None:
+        """A paragraph of sentences, each with its file and rows, all of which become a numbered source."""
+        told = []
+        for sentence, file, rows in sentences:
+            number = len(self.claims) + 1
+            self.claims.append({"number": number, "sentence": sentence, "file": file, "rows": rows})
+            told.append(f"{sentence} [[{number}]](#sources)")
+        self.blocks.append(" ".join(told))
+
+    def note(self, text: str) -> None:
+        """A paragraph about how to read, which claims nothing."""
+        self.blocks.append(text)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: int) -> None:
+        """A table whose columns from `numbers` on are numbers, aligned to the right."""
+        rule = ["---" if i < numbers else "---:" for i in range(len(headings))]
+        self.blocks.append("\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)))
+
+    def picture(self, name: str, english: str) -> None:
+        """A picture in `folder`, with what it shows in words."""
+        self.blocks.append(f"![{self.language(english)}]({self.folder.name}/{name})")
+
+    def markdown(self) -> str:
+        """The page, which lies beside `folder`, with the sources of its sentences at the end."""
+        rows = [[str(c["number"]), f"[{c['file']}]({c['file']})", str(c["rows"])] for c in self.claims]
+        end = Page(self.language, self.folder, ['<a id="sources"></a>'])
+        end.heading("Where each sentence comes from")
+        end.table([self.language(heading) for heading in ("sentence", "table", "rows")], rows, 3)
+        return "\n\n".join([*self.blocks, *end.blocks]) + "\n"
+
+    def sources(self) -> pd.DataFrame:
+        """A row a sentence: its number, the sentence, the file it was made from, the rows of it."""
+        return pd.DataFrame(self.claims, columns=["number", "sentence", "file", "rows"])
+
+    def html(self) -> str:
+        """The page as one file that loads nothing: the pictures stand in it."""
+        body = MarkdownIt("commonmark").enable("table").render(self.markdown())
+        body = re.sub(r'<img src="([^"]+)"', lambda m: f'<img src="{self._inline(m.group(1))}"', body)
+        body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+        title = html.escape(self.blocks[0].lstrip("# "))
+        return (
+            f'<!DOCTYPE html>\n<html lang="{self.language.code}">\n<head>\n<meta charset="utf-8">\n'
+            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
+            f"<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+        )
+
+    def _inline(self, link: str) -> str:
+        content = (self.folder.parent / link).read_bytes()
+        return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,203 @@
+"""The homework's page in both languages: its figures against the tables, its sentences against their sources."""
+
+import ast
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from evidence.finished import is_picture, write_ablation, write_run, write_sweep
+
+from cnnlab import params
+from cnnlab.data.catalog import CATALOG
+from cnnlab.evidence import words
+from cnnlab.evidence.evaluation import evaluate_variant
+from cnnlab.evidence.homework import write_homework
+from cnnlab.evidence.words import Language
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
+SOURCE = Path(words.__file__).parent
+
+
+@pytest.fixture(scope="module", params=["en", "ru"])
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def parameters(two_seeds: params.Params, language: str) -> params.Params:
+    """Two CIFAR-10 variants, a ladder from one to the other."""
+    better = two_seeds.variants["lesson"].model_copy(update={"batch_size": 64, "epochs": 2})
+    variants = {"lesson": two_seeds.variants["lesson"], "better": better}
+    ablation = two_seeds.ablation.model_copy(update={"ladder": ["lesson", "better"]})
+    report = params.Report.model_validate({"language": language})
+    return two_seeds.model_copy(update={"variants": variants, "ablation": ablation, "report": report})
+
+
+@pytest.fixture(scope="module")
+def reports(top: Path, parameters: params.Params) -> Path:
+    """The reports folder with the homework in it, after stages train, evaluate, sweep and ablate."""
+    for name, rights, validation in (("lesson", (22, 23), 0.45), ("better", (40, 44), 0.85)):
+        for run, right in zip(params.runs(parameters, name), rights, strict=True):
+            write_run(run, right, validation_accuracy=validation)
+        evaluate_variant(params.runs(parameters, name))
+    write_ablation(top / "reports" / "ablation")
+    write_sweep(top / "reports" / "sweep")
+    for path in write_homework(parameters):
+        assert path.exists()
+    return top / "reports"
+
+
+@pytest.fixture(scope="module")
+def claims(reports: Path) -> pd.DataFrame:
+    return pd.read_csv(reports / "homework" / "claims.csv")
+
+
+def selected(table: pd.DataFrame, rows: str) -> Iterator[pd.DataFrame]:
+    """What `rows` names, in the form `column: value, value; column: value`, value by value."""
+    for part in rows.split("; "):
+        column, values = part.split(": ")
+        for value in values.split(", "):
+            yield table[table[column].astype(str) == value]
+
+
+def test_every_sentence_is_on_the_page_and_its_rows_are_in_their_table(reports: Path, claims: pd.DataFrame) -> None:
+    page = (reports / "homework.md").read_text()
+    assert len(claims) > 15
+    for claim in claims.itertuples():
+        assert f"{claim.sentence} [[{claim.number}]](#sources)" in page
+        assert f"| {claim.number} | [{claim.file}]({claim.file}) | {claim.rows} |" in page
+        table = pd.read_csv(reports / str(claim.file))
+        for rows in selected(table, str(claim.rows)):
+            assert len(rows), claim
+
+
+def test_verdicts_are_told_with_n_and_interval(claims: pd.DataFrame, language: str) -> None:
+    told = claims[claims["file"] == "ablation/effects.csv"]["sentence"].tolist()
+    points = {"en": ("+10.00", "−30.00"), "ru": ("+10,00", "−30,00")}[language]  # means of the differences above
+    names = {"en": ("batch normalisation", "sigmoid", "tanh"), "ru": ("пакетная нормализация", "сигмоида", "тангенс")}
+    improves, worsens, unknown = told
+    for sentence, name, difference in ((improves, 0, points[0]), (worsens, 1, points[1])):
+        assert names[language][name] in sentence
+        assert difference in sentence
+        assert "n = 3" in sentence
+    assert names[language][2] in unknown
+    assert "n = 3" in unknown
+
+
+def test_the_best_is_chosen_by_validation_and_both_accuracies_are_told(claims: pd.DataFrame, language: str) -> None:
+    chosen = claims["sentence"][claims["file"] == "homework/variants.csv"].tolist()
+    first, both = chosen[:2]
+    low, high, validation = {"en": ("45.00", "84.00", "85.00"), "ru": ("45,00", "84,00", "85,00")}[language]
+    assert f"{high} %" in first  # 40 and 44 of 50 test images
+    assert f"{low} %" in first  # 22 and 23 of 50
+    assert first.startswith("better")
+    assert f"{validation} %" in both
+    assert f"{high} %" in both
+
+
+def test_the_best_trial_is_a_complete_one(claims: pd.DataFrame) -> None:
+    (best, baseline) = claims[claims["file"] == "sweep/trials.csv"]["rows"]
+    assert best == "state: COMPLETE; trial: 2"
+    assert baseline == "trial: 0"
+
+
+def test_classes_are_those_of_the_first_seeds(reports: Path) -> None:
+    table = pd.read_csv(reports / "homework" / "classes.csv").set_index("class")
+    # Of five images of each class the first 22 of 50 are right: of classes 0 and 1 three, else two; 40: four of each.
+    assert table.loc["airplane", ["before", "after"]].tolist() == pytest.approx([0.6, 0.8])
+    assert table.loc["truck", ["before", "after"]].tolist() == pytest.approx([0.4, 0.8])
+    assert table["gain"].tolist() == sorted(table["gain"], reverse=True)
+
+
+def test_mistakes_are_wrong_and_the_surest_first(reports: Path) -> None:
+    table = pd.read_csv(reports / "homework" / "mistakes.csv")
+    assert len(table) == 10  # of 50 images 40 are right
+    assert (table["actual"] != table["predicted"]).all()
+    assert np.diff(table["confidence"]).max() <= 0
+
+
+def test_a_failed_training_is_told(claims: pd.DataFrame) -> None:
+    (row,) = claims[claims["rows"].str.contains("ELU")].to_dict("records")
+    assert "The training diverged." in row["sentence"]
+
+
+def test_pictures_are_pictures(reports: Path) -> None:
+    page = (reports / "homework.md").read_text()
+    linked = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+    names = {"forest", "ladder", "curves", "confusion", "mistakes", "calibration"}
+    assert {Path(link).stem for link in linked} == names
+    for link in linked:
+        assert is_picture(reports / link) or Path(link).stem == "mistakes", link
+
+
+class Loads(HTMLParser):
+    """What a page loads, and whether its tags are closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.open: list[str] = []
+        self.language: str | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        told = dict(attrs)
+        self.language = told.get("lang") or self.language
+        assert tag not in ("script", "link", "iframe")
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag == "img"
+        self.sources.append(dict(attrs)["src"] or "")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_html_loads_nothing(reports: Path, language: str) -> None:
+    page = (reports / "homework.html").read_text()
+    parser = Loads()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.language == language
+    assert len(parser.sources) == 6
+    assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
+    assert 'id="sources"' in page
+    assert page.count("<table>") == 4
+    assert ("Ответ</h2>" in page) == (language == "ru")
+
+
+def test_russian_has_a_word_for_all_that_is_said_and_no_other() -> None:
+    """Every template that the page and its pictures use, read from their code."""
+    said = {"variant", "sentence"}
+    for name in ("chapters", "page", "figures", "homework_figures", "homework"):
+        tree = ast.parse((SOURCE / f"{name}.py").read_text())
+        said |= {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+    said |= {"improves", "worsens", "no evidence"}
+    assert set(words.RUSSIAN) <= said
+
+
+@pytest.mark.parametrize("english", [*words.RUSSIAN, *words.NAMES])
+def test_translations_keep_their_places(english: str) -> None:
+    russian = {**words.RUSSIAN, **words.NAMES}[english]
+    assert set(re.findall(r"{\w+}", russian)) == set(re.findall(r"{\w+}", english))
+
+
+def test_shipped_factors_and_classes_have_russian_names(two_seeds: params.Params) -> None:
+    known = {*words.NAMES, "leaky ReLU", "ELU", "softplus", "softsign", "SGD", "Adam", "Muon"}  # names as they are
+    assert {*two_seeds.ablation.factors, *CATALOG["cifar10"].classes} <= known
+
+
+def test_numbers_are_written_as_readers_write_them() -> None:
+    english, russian = Language("en"), Language("ru")
+    assert (english.percent(0.12345), russian.percent(0.12345)) == ("12.35 %", "12,35 %")
+    assert (english.points(-1.5), russian.points(1.5)) == ("−1.50", "+1,50")
+    assert (english.count(1234567), russian.count(1234567)) == ("1,234,567", "1\u202f234\u202f567")
+    assert (english.seconds(125), russian.seconds(125)) == ("2 min 5 s", "2 мин 5 с")
+    assert english.points(float("nan")) == "–"
