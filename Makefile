@@ -7,6 +7,7 @@ LOCK := $(if $(CUDA),requirements-cuda.txt,requirements.txt)
 BIN := .venv/bin
 SWEEP = $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(STUDY),--study $(STUDY)) \
   $(if $(BUDGET),--budget $(BUDGET))
+SEEDED = $(if $(SEEDS),--seeds $(SEEDS))
 # In the environment, not on the command line, where every user of the machine could read a password.
 ifdef STORAGE
 export CNNLAB_STORAGE := $(STORAGE)
@@ -44,10 +45,10 @@ repro: $(STAMP)  ## fetch, preprocess, train, evaluate, report: whatever is not 
 	@$(BIN)/python -m cnnlab.params
 	$(BIN)/dvc repro
 
-train: $(STAMP)  ## train and evaluate one variant, those of on_demand too (VARIANT=speedrun)
+train: $(STAMP)  ## train and evaluate one variant, those of on_demand too (VARIANT=speedrun SEEDS=)
 	@$(BIN)/dvc repro --quiet preprocess
-	$(BIN)/python pipeline/train.py $(or $(VARIANT),$(error Name one: make train VARIANT=speedrun))
-	$(BIN)/python pipeline/evaluate.py $(VARIANT)
+	$(BIN)/python pipeline/train.py $(or $(VARIANT),$(error Name one: make train VARIANT=speedrun)) $(SEEDED)
+	$(BIN)/python pipeline/evaluate.py $(VARIANT) $(SEEDED)
 
 sweep: $(STAMP)  ## begin or continue a sweep (TRIALS= WORKERS= STUDY= BUDGET= STORAGE=postgresql://…)
 	@$(BIN)/dvc repro --quiet preprocess

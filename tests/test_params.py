@@ -142,6 +142,14 @@ def test_a_run_holds_what_decides_its_result_and_no_more(file: Path) -> None:
 # What is refused
 
 
+def test_as_many_seeds_as_told() -> None:
+    shipped = params.load(ROOT / "params.yaml")
+    assert [run.seed for run in params.runs(shipped, "lesson", 3)] == [0, 1, 2]
+    assert len(params.runs(shipped, "lesson")) == shipped.budgets[shipped.budget].seeds
+    with pytest.raises(UserError, match=r"Invalid number of seeds\. Expected 1 or more\. Received: 0\."):
+        params.runs(shipped, "lesson", 0)
+
+
 def test_an_unknown_variant(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)  # where no sweep has found a variant `tuned`
     with pytest.raises(UserError) as refusal:

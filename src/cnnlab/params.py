@@ -471,18 +471,21 @@ def _tuned() -> Variant:
         ) from error
 
 
-def runs(params: Params, name: str) -> list[Run]:
-    """The runs of variant `name` under the chosen budget: seeds 0, 1, … of one recipe.
+def runs(params: Params, name: str, seeds: int | None = None) -> list[Run]:
+    """The runs of variant `name` under the chosen budget: seeds 0, 1, … of one recipe, the budget's number of them.
 
-    The budget caps epochs and training images; it never raises them.
+    The budget caps epochs and training images; it never raises them. `seeds` is a number of seeds in place of its own.
+    Raises UserError where there is no such variant, or the number is below 1.
     """
+    if seeds is not None and seeds < 1:
+        raise UserError(f"Invalid number of seeds. Expected 1 or more. Received: {seeds}.")
     chosen, budget = variant(params, name), params.budgets[params.budget]
     epochs = chosen.epochs if budget.epochs is None else min(chosen.epochs, budget.epochs)
     recipe = {name: getattr(chosen, name) for name in Recipe.model_fields} | {"epochs": epochs}
     validation = chosen.validation or params.preprocess.validation
     return [
         Run(**recipe, variant=name, seed=seed, validation=validation, train_images=budget.train_images)
-        for seed in range(budget.seeds)
+        for seed in range(seeds or budget.seeds)
     ]
 
 

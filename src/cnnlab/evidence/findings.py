@@ -77,7 +77,7 @@ def _variant(parameters: params.Params, name: str) -> dict[str, Any]:
     """A row of variants.csv: means over the variant's runs, mistakes of all; gap and calibration error in points."""
     table = pd.read_csv(EVALUATION / name / "runs.csv")
     means = summary(table)
-    trust = pd.DataFrame([_trust(run) for run in params.runs(parameters, name)])
+    trust = pd.DataFrame([_trust(run) for run in params.runs(parameters, name, len(table))])
     return {
         "variant": name,
         "n": means.pop("seeds"),
