@@ -1,0 +1,32 @@
+"""Every network that params.yaml ships can be built, and the ladder climbs from the lesson's to the best."""
+
+from pathlib import Path
+
+import pytest
+
+from cnnlab import params
+from cnnlab.data.catalog import lookup
+from cnnlab.nets.build import build
+from cnnlab.sweep.ablation import make_plan
+
+SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
+FULL = make_plan(SHIPPED.model_copy(update={"budget": "full"}), "")
+ALL = {**SHIPPED.variants, **SHIPPED.on_demand, **FULL.settings}
+NETWORKS = {str(variant.network): name for name, variant in ALL.items()}  # each once
+
+
+@pytest.mark.parametrize("name", NETWORKS.values())
+def test_it_is_built_for_its_pictures(name: str) -> None:
+    data = lookup(ALL[name].data)
+    channels = [0.5] * data.shape[-1]
+    model = build(ALL[name].network, data, channels, channels)
+    assert model.input_shape == (None, *data.shape)
+    assert model.output_shape == (None, len(data.classes))
+
+
+def test_every_rung_differs_from_the_one_below() -> None:
+    rungs = [ALL[name] for name in SHIPPED.ablation.ladder]
+    assert rungs[0] == SHIPPED.variants["lesson"]
+    assert rungs[-1] == SHIPPED.variants["improved"]
+    for below, rung in zip(rungs, rungs[1:], strict=False):
+        assert below.model_copy(update={"epochs": rung.epochs}) != rung
