@@ -1,5 +1,6 @@
 """Every network that params.yaml ships can be built, and the ladder climbs from the lesson's to the best."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -28,5 +29,5 @@ def test_every_rung_differs_from_the_one_below() -> None:
     rungs = [ALL[name] for name in SHIPPED.ablation.ladder]
     assert rungs[0] == SHIPPED.variants["lesson"]
     assert rungs[-1] == SHIPPED.variants["improved"]
-    for below, rung in zip(rungs, rungs[1:], strict=False):
+    for below, rung in pairwise(rungs):
         assert below.model_copy(update={"epochs": rung.epochs}) != rung

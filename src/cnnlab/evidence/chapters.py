@@ -5,15 +5,13 @@ from typing import Any
 import pandas as pd
 
 from cnnlab.evidence.findings import Findings
-from cnnlab.evidence.page import Page
+from cnnlab.evidence.page import Claim, Page
 
 EFFECTS, LADDER, RUNS = "ablation/effects.csv", "ablation/ladder.csv", "ablation/runs.csv"
 TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
 VARIANTS, CLASSES, MISTAKES = "homework/variants.csv", "homework/classes.csv", "homework/mistakes.csv"
 IMPORTANT = 5  # settings of a sweep that are told
 FEW = 20  # complete trials; see sweep/charts.py
-
-Claim = tuple[str, str, str]  # a sentence, the file and the rows behind it
 
 
 def write(found: Findings, page: Page) -> Page:
@@ -55,15 +53,15 @@ def answer(found: Findings, page: Page) -> None:
                 f"variant: {found.after}, {found.before}",
             )
         )
-    page.say(*claims, *_verdicts(found, page), *_summit(found, page))
+    page.bullets(*claims, *_verdicts(found, page), *_summit(found, page))
 
 
 def _verdicts(found: Findings, page: Page) -> list[Claim]:
     """What improves, what worsens, what is not known, each with n and interval."""
     say, claims = page.language, []
     for verdict, english in (
-        ("improves", "{factor} improves the network by {points} points (95 % interval {low} to {high}, n = {n})."),
-        ("worsens", "{factor} makes it worse by {points} points (95 % interval {low} to {high}, n = {n})."),
+        ("improves", "**Improves** the network: {factor}, {points} points (95 % interval {low} to {high}, n = {n})."),
+        ("worsens", "**Worsens** it: {factor}, {points} points (95 % interval {low} to {high}, n = {n})."),
     ):
         rows = found.effects[found.effects["verdict"] == verdict]
         for row in _by_size(rows):
@@ -187,8 +185,7 @@ def ladder(found: Findings, page: Page) -> None:
                 f"setting: {row['setting']}",
             )
         )
-    for claim in claims:
-        page.say(claim)
+    page.bullets(*claims)
 
 
 def _value(value: Any) -> str:
@@ -220,7 +217,7 @@ def factors(found: Findings, page: Page) -> None:
             say.name(row["setting"]),
             str(row["n"]),
             "{points} ({low} – {high})".format(**_interval(row, page)),
-            say.number(row["p_holm"], 3),
+            say.chance(row["p_holm"]),
             say(row["verdict"]),
             *(f"× {say.number(row[cost], 2)}" for cost in ("seconds", "training_flop", "parameters")),
         ]
@@ -273,7 +270,7 @@ def overfitting(found: Findings, page: Page) -> None:
     """Training images against validation images."""
     say = page.language
     page.heading("Overfitting")
-    page.say(
+    page.bullets(
         *(
             (
                 say(

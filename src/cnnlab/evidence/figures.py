@@ -112,7 +112,7 @@ def forest(path: Path, effects: pd.DataFrame, base: str, say: Say = english) -> 
         axes.set_ylim(-0.6, len(rows) - 0.4)
         told = "validation accuracy less that of {base} (percentage points)\n95 % interval over paired seeds"
         axes.set_xlabel(say(told, base=base))
-        told = "filled: improves or worsens (Holm-corrected, 5 %); empty: no evidence at this n"
+        told = "filled: improves or worsens (Holm-corrected, 5 %)\nempty: no evidence at this n"
         axes.set_title(say(told), fontsize=9)
 
 

@@ -16,7 +16,7 @@ def ladder(path: Path, runs: pd.DataFrame, rungs: Sequence[str], say: Language) 
     """Draw the validation accuracy of each of `rungs`, the lowest at the left: every training, and the mean."""
     complete = runs[runs["state"] == "COMPLETE"]
     values = {rung: 100 * complete.loc[complete["setting"] == rung, "accuracy"].to_numpy(float) for rung in rungs}
-    with figure(path, 1.5 + 1.2 * len(rungs), 4) as drawn:
+    with figure(path, max(8, 1.5 + 1.15 * len(rungs)), 4) as drawn:
         axes = drawn.subplots()
         for place, (rung, accuracies) in enumerate(values.items()):
             if not len(accuracies):

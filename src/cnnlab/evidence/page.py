@@ -22,10 +22,12 @@ th { border-bottom: 2px solid #1b1b3a; } img { max-width: 100%; height: auto; }
 code { font-size: .9em; overflow-wrap: anywhere; } a { color: #1b5e8a; }
 """
 
+Claim = tuple[str, str, str]  # a sentence, a file of the reports, and its rows: column: value, value; column: value
+
 
 @dataclass
 class Page:
-    """Blocks of Markdown, and the sentences in them with their sources: a CSV file below `folder`, and rows of it."""
+    """Blocks of Markdown, and the sentences in them with their sources."""
 
     language: Language
     folder: Path
@@ -36,14 +38,19 @@ class Page:
         """A heading."""
         self.blocks.append(f"{'#' * level} {self.language(english)}")
 
-    def say(self, *sentences: tuple[str, str, str]) -> None:
-        """A paragraph of sentences, each with its file and rows, all of which become a numbered source."""
-        told = []
-        for sentence, file, rows in sentences:
-            number = len(self.claims) + 1
-            self.claims.append({"number": number, "sentence": sentence, "file": file, "rows": rows})
-            told.append(f"{sentence} [[{number}]](#sources)")
-        self.blocks.append(" ".join(told))
+    def say(self, *claims: Claim) -> None:
+        """A paragraph of sentences, which become numbered sources."""
+        self.blocks.append(" ".join(map(self._told, claims)))
+
+    def bullets(self, *claims: Claim) -> None:
+        """A list of sentences, which become numbered sources."""
+        self.blocks.append("\n".join(f"- {self._told(claim)}" for claim in claims))
+
+    def _told(self, claim: Claim) -> str:
+        sentence, file, rows = claim
+        number = len(self.claims) + 1
+        self.claims.append({"number": number, "sentence": sentence, "file": file, "rows": rows})
+        return f"{sentence} [[{number}]](#sources)"
 
     def note(self, text: str) -> None:
         """A paragraph about how to read, which claims nothing."""

@@ -28,14 +28,14 @@ RUSSIAN = {
     ),
     "{after} recognises {high} of the test images, {before} {low}: {points} percentage points (n = {n} and {n_before} "
     "trainings).": (
-        "{after} распознаёт {high} тестовых изображений, {before} — {low}: {points} процентного пункта (обучений n = "
+        "{after} распознаёт {high} тестовых изображений, {before} — {low}: {points} п. п. (обучений n = "
         "{n} и {n_before})."
     ),
-    "{factor} improves the network by {points} points (95 % interval {low} to {high}, n = {n}).": (
-        "Улучшает сеть: {factor}, {points} п. п. (95-процентный интервал от {low} до {high}, n = {n})."
+    "**Improves** the network: {factor}, {points} points (95 % interval {low} to {high}, n = {n}).": (
+        "**Улучшает** сеть: {factor}, {points} п. п. (95-процентный интервал от {low} до {high}, n = {n})."
     ),
-    "{factor} makes it worse by {points} points (95 % interval {low} to {high}, n = {n}).": (
-        "Ухудшает сеть: {factor}, {points} п. п. (95-процентный интервал от {low} до {high}, n = {n})."
+    "**Worsens** it: {factor}, {points} points (95 % interval {low} to {high}, n = {n}).": (
+        "**Ухудшает** её: {factor}, {points} п. п. (95-процентный интервал от {low} до {high}, n = {n})."
     ),
     "No evidence either way, n = {n}: {names}.": "Не доказано ни улучшение, ни ухудшение, n = {n}: {names}.",
     "On the ladder, where changes add up, the largest step is {rung}: {points} points against {below} (n = {n}; "
@@ -143,8 +143,8 @@ RUSSIAN = {
     "validation accuracy less that of {base} (percentage points)\n95 % interval over paired seeds": (
         "точность на проверке минус точность {base} (процентные пункты)\n95-процентный интервал, парные начальные числа"
     ),
-    "filled: improves or worsens (Holm-corrected, 5 %); empty: no evidence at this n": (
-        "закрашено: улучшает или ухудшает (поправка Холма, 5 %); пусто: при этом n не доказано"
+    "filled: improves or worsens (Holm-corrected, 5 %)\nempty: no evidence at this n": (
+        "закрашено: улучшает или ухудшает (поправка Холма, 5 %)\nпусто: при этом n не доказано"
     ),
     "validation accuracy (%)": "точность на проверке (%)",
     "dots: trainings; bar: their mean": "точки: обучения; столбец: их среднее",
@@ -224,6 +224,10 @@ class Language:
     def points(self, value: float, digits: int = 2) -> str:
         """A difference with its sign."""
         return "–" if math.isnan(value) else self._spelled(f"{value:+,.{digits}f}")
+
+    def chance(self, p: float) -> str:
+        """A p value; below a thousandth no more is told."""
+        return f"< {self.number(0.001, 3)}" if p < 0.0005 else self.number(p, 3)
 
     def seconds(self, value: float) -> str:
         """A duration."""
