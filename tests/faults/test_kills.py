@@ -23,7 +23,7 @@ from cnnlab.data.catalog import CATALOG
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CNNLAB_KILLS", 0))
-SHORT_KILLS, SHORT_IMAGES, EPOCHS = 2, 4096, 3
+SHORT_KILLS, SHORT_IMAGES, EPOCHS = 2, 2048, 3
 
 
 @pytest.fixture

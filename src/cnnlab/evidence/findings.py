@@ -41,8 +41,8 @@ class Findings:
 def gather(parameters: params.Params) -> Findings:
     """Read and compute all findings; the best variant is chosen by the mean validation accuracy of its runs."""
     before = parameters.ablation.base
-    pipeline = params.variants(parameters)
-    known = {**pipeline, **{name: v for name, v in parameters.on_demand.items() if (EVALUATION / name).exists()}}
+    on_demand = {name: v for name, v in parameters.on_demand.items() if _is_at_hand(parameters, name)}
+    known = {**params.variants(parameters), **on_demand}
     names = [name for name, variant in known.items() if variant.data == parameters.ablation.data]
     variants = pd.DataFrame([_variant(parameters, name) for name in names])
     others = variants[variants["variant"] != before]
@@ -60,6 +60,12 @@ def gather(parameters: params.Params) -> Findings:
         **{name: pd.read_csv(REPORTS / "ablation" / f"{name}.csv") for name in ("effects", "ladder", "runs")},
         **{name: pd.read_csv(REPORTS / "sweep" / f"{name}.csv") for name in ("trials", "importances")},
     )
+
+
+def _is_at_hand(parameters: params.Params, name: str) -> bool:
+    """Whether a variant was trained and evaluated in this checkout."""
+    first = params.runs(parameters, name)[0]
+    return (EVALUATION / name / "runs.csv").exists() and (run_folder(first) / "predictions.npz").exists()
 
 
 def predictions(run: params.Run) -> tuple[np.ndarray, np.ndarray]:
