@@ -16,6 +16,7 @@ from cnnlab.files import write_text
 from cnnlab.params import Run
 
 IMAGES = 50
+RUN = {"batch normalisation": "normalised"}  # ids have no spaces
 ACCURACIES = {  # by setting, of seeds 0, 1, 2: a sure gain, a sure loss, and something that changes nothing for sure
     "lesson": (0.40, 0.42, 0.44),
     "batch normalisation": (0.50, 0.521, 0.539),
@@ -61,7 +62,7 @@ def write_ablation(folder: Path) -> None:
     """The tables of stage ablate: four settings with three seeds, a failed one, and a rung."""
     costs = {"seconds": 10.0, "training_flop": 1e9, "parameters": 1000, "state": "COMPLETE", "reason": None}
     runs = [
-        {"setting": name, "seed": seed, "accuracy": accuracy, "run_id": f"{name}-{seed}", **costs}
+        {"setting": name, "seed": seed, "accuracy": accuracy, "run_id": f"{RUN.get(name, name)}-{seed}", **costs}
         for name, values in {**ACCURACIES, "better": ACCURACIES["batch normalisation"]}.items()
         for seed, accuracy in enumerate(values)
     ]

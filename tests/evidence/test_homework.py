@@ -69,10 +69,17 @@ def test_every_sentence_is_on_the_page_and_its_rows_are_in_their_table(reports: 
     assert len(claims) > 15
     for claim in claims.itertuples():
         assert f"{claim.sentence} [[{claim.number}]](#sources)" in page
-        assert f"| {claim.number} | [{claim.file}]({claim.file}) | {claim.rows} |" in page
+        assert f"| {claim.number} | [{claim.file}]({claim.file}) | {claim.rows} | " in page
         table = pd.read_csv(reports / str(claim.file))
         for rows in selected(table, str(claim.rows)):
             assert len(rows), claim
+
+
+def test_every_verdict_names_its_runs(claims: pd.DataFrame) -> None:
+    told = claims[claims["file"].isin(["ablation/effects.csv", "ablation/ladder.csv"])]
+    (gain,) = told[told["rows"] == "setting: batch normalisation"]["run_ids"]
+    assert gain == "normalised-0 normalised-1 normalised-2 lesson-0 lesson-1 lesson-2"
+    assert told["run_ids"].str.contains("lesson-0").all()
 
 
 def test_verdicts_are_told_with_n_and_interval(claims: pd.DataFrame, language: str) -> None:

@@ -32,7 +32,7 @@ class Page:
     language: Language
     folder: Path
     blocks: list[str] = field(default_factory=list)
-    claims: list[dict[str, object]] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
 
     def heading(self, english: str, level: int = 2) -> None:
         """A heading."""
@@ -47,10 +47,8 @@ class Page:
         self.blocks.append("\n".join(f"- {self._told(claim)}" for claim in claims))
 
     def _told(self, claim: Claim) -> str:
-        sentence, file, rows = claim
-        number = len(self.claims) + 1
-        self.claims.append({"number": number, "sentence": sentence, "file": file, "rows": rows})
-        return f"{sentence} [[{number}]](#sources)"
+        self.claims.append(claim)
+        return f"{claim[0]} [[{len(self.claims)}]](#sources)"
 
     def note(self, text: str) -> None:
         """A paragraph about how to read, which claims nothing."""
@@ -67,15 +65,28 @@ class Page:
 
     def markdown(self) -> str:
         """The page, which lies beside `folder`, with the sources of its sentences at the end."""
-        rows = [[str(c["number"]), f"[{c['file']}]({c['file']})", str(c["rows"])] for c in self.claims]
+        rows = [
+            [str(c["number"]), f"[{c['file']}]({c['file']})", str(c["rows"]), _short(str(c["run_ids"]))]
+            for c in self.sources().to_dict("records")
+        ]
         end = Page(self.language, self.folder, ['<a id="sources"></a>'])
         end.heading("Where each sentence comes from")
-        end.table([self.language(heading) for heading in ("sentence", "table", "rows")], rows, 3)
+        end.table([self.language(heading) for heading in ("sentence", "table", "rows", "MLflow runs")], rows, 4)
         return "\n\n".join([*self.blocks, *end.blocks]) + "\n"
 
     def sources(self) -> pd.DataFrame:
-        """A row a sentence: its number, the sentence, the file it was made from, the rows of it."""
-        return pd.DataFrame(self.claims, columns=["number", "sentence", "file", "rows"])
+        """A row a sentence: its number, the sentence, the file it was made from, the rows of it, their MLflow runs."""
+        claims = [(number, *claim, self._run_ids(*claim[1:])) for number, claim in enumerate(self.claims, 1)]
+        return pd.DataFrame(claims, columns=["number", "sentence", "file", "rows", "run_ids"])
+
+    def _run_ids(self, file: str, rows: str) -> str:
+        """The MLflow runs that the rows name, each once."""
+        table = pd.read_csv(self.folder.parent / file)
+        for part in rows.split("; "):
+            column, values = part.split(": ")
+            table = table[table[column].astype(str).isin(values.split(", "))]
+        cells = table[[column for column in table if "run_id" in str(column)]].stack()
+        return " ".join(dict.fromkeys(run_id for cell in cells for run_id in str(cell).split()))
 
     def html(self) -> str:
         """The page as one file that loads nothing: the pictures stand in it."""
@@ -92,3 +103,8 @@ class Page:
     def _inline(self, link: str) -> str:
         content = (self.folder.parent / link).read_bytes()
         return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+def _short(run_ids: str) -> str:
+    """The ids' first eight digits; claims.csv has them whole."""
+    return " ".join(f"`{run_id[:8]}`" for run_id in run_ids.split()) or "–"

@@ -119,6 +119,7 @@ RUSSIAN = {
     "sentence": "предложение",
     "table": "таблица",
     "rows": "строки",
+    "MLflow runs": "запуски MLflow",
     "improves": "улучшает",
     "worsens": "ухудшает",
     "no evidence": "не доказано",
