@@ -40,7 +40,7 @@ def told(budget: Mapping[str, int]) -> str:
     return ", ".join(f"{key} {value:,}" for key, value in budget.items())
 
 
-PRUNING = {"trials": 24, "epochs": 8, "train_images": 1536, "validation": 2000}
+PRUNING = {"trials": 24, "epochs": 12, "train_images": 1024, "validation": 2000}
 WORKERS = {"trials": 8, "epochs": 8, "train_images": 1536, "validation": 2000}
 METHOD = f"""\
 Every study searches the space of params.yaml around its base, from a new journal file and MLflow store.
