@@ -419,7 +419,7 @@ def run_train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
             "",
             "",
             "lessson",
-            r"Unknown variant\. Expected one of: lenet5, slides, lesson, .*speedrun\. Received: 'lessson'\.",
+            r"Unknown variant\. Expected one of: lenet5, slides, lesson, .*speedrun, quick\. Received: 'lessson'\.",
         ),
         (TEXT, None, "lesson", r"params\.yaml not found\. Run from the top of the checkout\."),
     ],

@@ -186,10 +186,11 @@ class Sweep(Section):
 class AblationBudget(Section):
     """How far an ablation goes: seeds, and for each training epochs, training and validation images; None takes all.
 
-    `factors` names those that are tried, None for all.
+    `factors` names those that are tried, None for all. The rungs of the ladder have `ladder_seeds`.
     """
 
     seeds: Count
+    ladder_seeds: Count
     epochs: Count
     train_images: Count | None
     validation: Count | None

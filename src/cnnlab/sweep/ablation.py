@@ -23,12 +23,13 @@ FOLDER = REPORTS / "ablation"
 
 @dataclass(frozen=True)
 class Factors(Plan):
-    """Each of `settings` trained with the seeds 0 to `seeds` - 1: the base by its name, the factors, the ladder."""
+    """Each of `settings` with seeds from 0: `seeds` of the base, by its name, and the factors, `ladder_seeds` of rungs."""
 
     settings: dict[str, params.Variant]
     factors: list[str]
     ladder: list[str]  # from the lowest rung
     seeds: int
+    ladder_seeds: int
 
     kind = "ablation"
 
@@ -48,12 +49,20 @@ class Factors(Plan):
 
     def enqueued(self, first: int) -> list[tuple[Attrs, Attrs]]:
         """All settings with one seed, then with the next: pairs are whole as early as possible."""
-        pairs = [{"setting": name, "seed": seed} for seed in range(self.seeds) for name in self.settings]
+        seeds = dict.fromkeys(self.ladder, self.ladder_seeds) | dict.fromkeys(
+            [next(iter(self.settings)), *self.factors], self.seeds
+        )
+        pairs = [
+            {"setting": name, "seed": seed}
+            for seed in range(max(seeds.values()))
+            for name in self.settings
+            if seed < seeds[name]
+        ]
         return [(pair, {"role": self.kind}) for pair in pairs[first:]]
 
     def choose(self, asked: optuna.Trial) -> params.Variant:
         """The variant of the enqueued setting."""
-        asked.suggest_int("seed", 0, self.seeds - 1)
+        asked.suggest_int("seed", 0, max(self.seeds, self.ladder_seeds) - 1)
         return self.settings[asked.suggest_categorical("setting", list(self.settings))]
 
     def seed(self, trial: FrozenTrial) -> int:
@@ -91,6 +100,7 @@ def make_plan(parameters: params.Params, url: str) -> Factors:
         factors=list(names),
         ladder=ablation.ladder,
         seeds=chosen.seeds,
+        ladder_seeds=chosen.ladder_seeds,
         epochs=chosen.epochs,
         train_images=chosen.train_images,
         validation=chosen.validation or base.validation or parameters.preprocess.validation,
