@@ -23,7 +23,7 @@ FOLDER = REPORTS / "ablation"
 
 @dataclass(frozen=True)
 class Factors(Plan):
-    """Each of `settings` with seeds from 0: `seeds` of the base, by its name, and the factors, `ladder_seeds` of rungs."""
+    """Each of `settings` with seeds from 0: `seeds` of the base, by its name, and factors, `ladder_seeds` of rungs."""
 
     settings: dict[str, params.Variant]
     factors: list[str]
@@ -174,9 +174,10 @@ def _table(heading: str, found: pd.DataFrame) -> list[str]:
         "|---|---:|---|---:|---|---:|---:|---:|",
     ]
     for row in found.to_dict("records"):
+        spread = f" ({row['low']:+.2f} to {row['high']:+.2f})" if row["n"] > 1 else ""
+        p = f"{row['p_holm']:.3f}" if row["n"] > 1 else "–"
         rows.append(
-            f"| {row['setting']} | {row['n']} | {row['difference']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f}) | "
-            f"{row['p_holm']:.3f} | {row['verdict']} | × {row['seconds']:.2f} | × {row['training_flop']:.2f} | "
+            f"| {row['setting']} | {row['n']} | {row['difference']:+.2f}{spread} | {p} | {row['verdict']} | × {row['seconds']:.2f} | × {row['training_flop']:.2f} | "
             f"× {row['parameters']:.2f} |"
         )
     return rows
