@@ -177,8 +177,8 @@ def _table(heading: str, found: pd.DataFrame) -> list[str]:
         spread = f" ({row['low']:+.2f} to {row['high']:+.2f})" if row["n"] > 1 else ""
         p = f"{row['p_holm']:.3f}" if row["n"] > 1 else "–"
         rows.append(
-            f"| {row['setting']} | {row['n']} | {row['difference']:+.2f}{spread} | {p} | {row['verdict']} | × {row['seconds']:.2f} | × {row['training_flop']:.2f} | "
-            f"× {row['parameters']:.2f} |"
+            f"| {row['setting']} | {row['n']} | {row['difference']:+.2f}{spread} | {p} | {row['verdict']} | "
+            f"× {row['seconds']:.2f} | × {row['training_flop']:.2f} | × {row['parameters']:.2f} |"
         )
     return rows
 
