@@ -60,12 +60,13 @@ def _verdicts(found: Findings, page: Page) -> list[Claim]:
     """What improves, what worsens, what is not known, each with n and interval."""
     say, claims = page.language, []
     for verdict, english in (
-        ("improves", "**Improves** the network: {factor}, {points} points (95 % interval {low} to {high}, n = {n})."),
-        ("worsens", "**Worsens** it: {factor}, {points} points (95 % interval {low} to {high}, n = {n})."),
+        ("improves", "**Improves** the network: {factor}, {points} points ({interval})."),
+        ("worsens", "**Worsens** it: {factor}, {points} points ({interval})."),
     ):
         rows = found.effects[found.effects["verdict"] == verdict]
         for row in _by_size(rows):
-            told = say(english, factor=say.name(row["setting"]), **_interval(row, page), n=row["n"])
+            name, points = say.name(row["setting"]), say.points(row["difference"])
+            told = say(english, factor=name, points=points, interval=_interval(row, page))
             claims.append((told, EFFECTS, f"setting: {row['setting']}"))
     unknown = found.effects[found.effects["verdict"] == "no evidence"]
     if len(unknown):
@@ -95,12 +96,13 @@ def _by_size(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return _records(rows.sort_values("difference", key=abs, ascending=False))
 
 
-def _interval(row: dict[str, Any], page: Page) -> dict[str, str]:
-    return {
-        "points": page.language.points(row["difference"]),
-        "low": page.language.points(row["low"]),
-        "high": page.language.points(row["high"]),
-    }
+def _interval(row: dict[str, Any], page: Page) -> str:
+    """Interval and n; one pair has no interval."""
+    say = page.language
+    if row["n"] < 2:
+        return f"n = {row['n']}"
+    low, high = say.points(row["low"]), say.points(row["high"])
+    return say("95 % interval {low} to {high}, n = {n}", low=low, high=high, n=row["n"])
 
 
 def _summit(found: Findings, page: Page) -> list[Claim]:
@@ -164,28 +166,31 @@ def ladder(found: Findings, page: Page) -> None:
     say = page.language
     page.heading("The ladder: one change at a time")
     page.picture("ladder.png", "Validation accuracy of every rung of the ladder")
-    claims = []
-    for row in _records(found.ladder):
-        knobs = found.changes[found.changes["rung"] == row["setting"]]
-        told = "; ".join(f"`{c['knob']}` {_value(c['from'])} → {_value(c['to'])}" for c in _records(knobs))
-        claims.append(
-            (
-                say(
-                    "**{rung}** changes {changes}: {points} points against {below} (95 % interval {low} to {high}, "
-                    "n = {n}; {verdict}), for × {time} of the training time.",
-                    rung=row["setting"],
-                    changes=told,
-                    below=row["base"],
-                    **_interval(row, page),
-                    n=row["n"],
-                    verdict=say(row["verdict"]),
-                    time=say.number(row["seconds"], 2),
-                ),
-                LADDER,
-                f"setting: {row['setting']}",
-            )
+    page.note(
+        say(
+            "Short trainings, all with the same number of images and scored on validation images; what helps there "
+            "need not help in a long one."
         )
-    page.bullets(*claims)
+    )
+    page.bullets(*(_rung(found, row, page) for row in _records(found.ladder)))
+
+
+def _rung(found: Findings, row: dict[str, Any], page: Page) -> Claim:
+    """What a rung changes, and what came of it."""
+    say = page.language
+    knobs = _records(found.changes[found.changes["rung"] == row["setting"]])
+    told = say(
+        "**{rung}** changes {changes}: {points} points against {below} ({interval}; {verdict}), for × {time} of the "
+        "training time.",
+        rung=row["setting"],
+        changes="; ".join(f"`{knob['knob']}` {_value(knob['from'])} → {_value(knob['to'])}" for knob in knobs),
+        points=say.points(row["difference"]),
+        below=row["base"],
+        interval=_interval(row, page),
+        verdict=say(row["verdict"]),
+        time=say.number(row["seconds"], 2),
+    )
+    return told, LADDER, f"setting: {row['setting']}"
 
 
 def _value(value: Any) -> str:
@@ -216,7 +221,7 @@ def factors(found: Findings, page: Page) -> None:
         [
             say.name(row["setting"]),
             str(row["n"]),
-            "{points} ({low} – {high})".format(**_interval(row, page)),
+            f"{say.points(row['difference'])} ({say.points(row['low'])} – {say.points(row['high'])})",
             say.chance(row["p_holm"]),
             say(row["verdict"]),
             *(f"× {say.number(row[cost], 2)}" for cost in ("seconds", "training_flop", "parameters")),

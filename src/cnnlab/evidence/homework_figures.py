@@ -10,6 +10,7 @@ from cnnlab.evidence.figures import INKS, MARKERS, STROKES, figure
 from cnnlab.evidence.words import Language
 
 IN_A_ROW = 6  # pictures of mistakes
+FEW = 10  # images; the accuracy of fewer says nothing
 
 
 def ladder(path: Path, runs: pd.DataFrame, rungs: Sequence[str], say: Language) -> None:
@@ -58,9 +59,10 @@ def reliability(path: Path, bins: pd.DataFrame, say: Language) -> None:
         upper.plot([0, 100], [0, 100], "-", color="#999999", linewidth=1, label=say("as sure as right"))
         pens = zip(INKS, STROKES, MARKERS, strict=True)
         for (name, table), (ink, stroke, marker) in zip(bins.groupby("variant", sort=False), pens, strict=False):
-            confidence = 100 * table["confidence"]
-            upper.plot(confidence, 100 * table["accuracy"], marker + stroke, color=ink, label=str(name))
-            lower.plot(confidence, table["images"], marker + stroke, color=ink)
+            shown = table[table["images"] >= FEW]
+            upper.plot(100 * shown["confidence"], 100 * shown["accuracy"], marker + stroke, color=ink, label=str(name))
+            lower.plot(100 * table["confidence"], table["images"], marker + stroke, color=ink)
+        upper.set_title(say("bins of {few} images or more", few=FEW), fontsize=9)
         upper.set_ylabel(say("accuracy (%)"))
         upper.legend()
         lower.set_ylabel(say("test images"))

@@ -31,12 +31,13 @@ RUSSIAN = {
         "{after} распознаёт {high} тестовых изображений, {before} — {low}: {points} п. п. (обучений n = "
         "{n} и {n_before})."
     ),
-    "**Improves** the network: {factor}, {points} points (95 % interval {low} to {high}, n = {n}).": (
-        "**Улучшает** сеть: {factor}, {points} п. п. (95-процентный интервал от {low} до {high}, n = {n})."
+    "**Improves** the network: {factor}, {points} points ({interval}).": (
+        "**Улучшает** сеть: {factor}, {points} п. п. ({interval})."
     ),
-    "**Worsens** it: {factor}, {points} points (95 % interval {low} to {high}, n = {n}).": (
-        "**Ухудшает** её: {factor}, {points} п. п. (95-процентный интервал от {low} до {high}, n = {n})."
+    "**Worsens** it: {factor}, {points} points ({interval}).": (
+        "**Ухудшает** её: {factor}, {points} п. п. ({interval})."
     ),
+    "95 % interval {low} to {high}, n = {n}": "95-процентный интервал от {low} до {high}, n = {n}",
     "No evidence either way, n = {n}: {names}.": "Не доказано ни улучшение, ни ухудшение, n = {n}: {names}.",
     "On the ladder, where changes add up, the largest step is {rung}: {points} points against {below} (n = {n}; "
     "{verdict}).": (
@@ -48,10 +49,14 @@ RUSSIAN = {
         "{after} выбран по точности на проверочных изображениях, {validation}; на тестовых, которые оценены по одному "
         "разу за обучение и ничего не выбирали, у него {test}."
     ),
-    "**{rung}** changes {changes}: {points} points against {below} (95 % interval {low} to {high}, n = {n}; "
-    "{verdict}), for × {time} of the training time.": (
-        "**{rung}** меняет {changes}: {points} п. п. против {below} (95-процентный интервал от {low} до {high}, n = "
-        "{n}; {verdict}), время обучения × {time}."
+    "Short trainings, all with the same number of images and scored on validation images; what helps there need not "
+    "help in a long one.": (
+        "Короткие обучения на одинаковом числе изображений, оценка по проверочным; что помогает здесь, не обязано "
+        "помогать в долгом обучении."
+    ),
+    "**{rung}** changes {changes}: {points} points against {below} ({interval}; {verdict}), for × {time} of the "
+    "training time.": (
+        "**{rung}** меняет {changes}: {points} п. п. против {below} ({interval}; {verdict}), время обучения × {time}."
     ),
     "Here {before} alone has a validation accuracy of {accuracy} (n = {n}); every other training had the same seeds, "
     "epochs and number of images.": (
@@ -153,6 +158,7 @@ RUSSIAN = {
     "confidence (%)": "уверенность (%)",
     "as sure as right": "уверен настолько, насколько прав",
     "test images": "тестовые изображения",
+    "bins of {few} images or more": "интервалы, в которых от {few} изображений",
 }
 NAMES = {  # classes of CIFAR-10, and the factors of params.yaml
     "airplane": "самолёт",
