@@ -42,6 +42,7 @@ def checkout(tmp_path: Path, real_cifar10: Path, monkeypatch: pytest.MonkeyPatch
     params["sweep"] |= {"budgets": {"laptop": budget}, "base": "lesson"}
     params |= {"variants": {"lesson": params["variants"]["lesson"]}, "budget": "laptop"}
     params["fetch"] |= {"sets": ["cifar10"]}
+    params["ablation"]["ladder"] = []
     with (tmp_path / "params.yaml").open("w") as stream:
         yaml.dump(params, stream)
     processed = tmp_path / files.PROCESSED / "cifar10"

@@ -28,7 +28,7 @@ from cnnlab.sweep import charts, results
 ROOT = Path(__file__).parents[2]
 LESSON = YAML(typ="safe").load(ROOT / "params.yaml")["variants"]["lesson"]
 PNGS = {"history.png", "importances.png", "slices.png", "parallel.png"}
-FILES = PNGS | {"trials.csv", "best.yaml", "summary.md", "figures.html"}
+FILES = PNGS | {"trials.csv", "importances.csv", "best.yaml", "summary.md", "figures.html"}
 SPACE: dict[str, BaseDistribution] = {
     "augment.flip": CategoricalDistribution([None, "random", "alternating"]),
     "network.batch_norm": CategoricalDistribution([False, True]),

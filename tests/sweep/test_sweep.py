@@ -101,7 +101,7 @@ def test_every_trial_is_complete_and_cost_no_more_than_the_base(swept: Project) 
 def test_the_reports_are_there_and_agree_with_the_journal(swept: Project) -> None:
     folder = swept.top / "reports/sweep"
     names = {path.name for path in folder.iterdir()}
-    assert names == PICTURES | {"trials.csv", "best.yaml", "summary.md", "figures.html"}
+    assert names == PICTURES | {"trials.csv", "importances.csv", "best.yaml", "summary.md", "figures.html"}
     for name in PICTURES:
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     table = pd.read_csv(folder / "trials.csv")
