@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro train sweep sweep-status sweep-ui sync ui test lint bench lock clean
+.PHONY: help setup repro train sweep sweep-status sweep-ui compare sync ui test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ sweep-status: $(STAMP)  ## print how a sweep stands (STUDY= BUDGET= STORAGE=)
 sweep-ui: $(STAMP)  ## open Optuna's dashboard, on this machine only (PORT=8080 STORAGE=)
 	$(BIN)/python pipeline/dashboard.py $(or $(filter-out 5000,$(PORT)),8080)
 
+compare: $(STAMP)  ## print the variants and transfers that MLflow holds, data set by data set
+	@$(BIN)/python pipeline/compare.py
+
 sync: $(STAMP)  ## send to MLflow what trainings kept while its server was down
 	$(BIN)/python -m cnnlab.track
 
@@ -68,7 +71,7 @@ ui: $(STAMP)  ## open the MLflow UI, on this machine only (PORT=5000)
 	  --backend-store-uri "$$($(BIN)/python -c 'from cnnlab.track import tracking_uri; print(tracking_uri())')"
 
 test: $(STAMP)  ## run the tests, on real data
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)  ## check style (ruff) and types (mypy)
 	$(BIN)/ruff check

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import protocol
-from comparisons import LOGICAL, PYTORCH
+from comparisons import LOGICAL, PICTURES, PYTORCH
+
+from cnnlab.files import PROCESSED
 
 NO_PYTORCH = "not installed: pip install torch==2.13.0"
 NO_PYTORCH_GPU = "its PyTorch sees no GPU"
 NO_LOGICAL = "skipped: logical CPUs are for machines without a GPU"
+NO_PICTURES = "its data is not there: dvc repro preprocess-optional@imagenette"
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ def inspect(torch_python: str) -> Machine:
     gpus = found.pop("gpus")
     pytorch, sees_gpu = ask_pytorch(torch_python)
     absent = {PYTORCH: NO_PYTORCH} if not pytorch else {PYTORCH: NO_PYTORCH_GPU} if gpus and not sees_gpu else {}
+    absent |= dict.fromkeys(LOGICAL, NO_LOGICAL) if gpus else {}
+    absent |= {} if (PROCESSED / "imagenette" / "files.json").exists() else {PICTURES: NO_PICTURES}
     facts = {
         "processor": f"{processor()}, {protocol.cores()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
@@ -46,9 +51,7 @@ def inspect(torch_python: str) -> Machine:
         PYTORCH: pytorch or "none",
         "cnnlab": commit(),
     }
-    return Machine(
-        facts, "GPU" if gpus else "CPU", torch_python, absent | (dict.fromkeys(LOGICAL, NO_LOGICAL) if gpus else {})
-    )
+    return Machine(facts, "GPU" if gpus else "CPU", torch_python, absent)
 
 
 def ask_pytorch(python: str) -> tuple[str, bool]:

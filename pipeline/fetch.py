@@ -2,14 +2,13 @@
 
 import sys
 
-from cnnlab import errors, files, params
-from cnnlab.data import catalog, sources
+from cnnlab import errors, params
+from cnnlab.data import stages
 
 
 def main() -> None:
     """Fetch the data set named on the command line."""
-    data_set = catalog.lookup(" ".join(sys.argv[1:]))
-    sources.fetch(data_set, files.RAW / data_set.name, timeout_s=params.load().fetch.timeout_s)
+    stages.fetch(" ".join(sys.argv[1:]), params.load())
 
 
 if __name__ == "__main__":

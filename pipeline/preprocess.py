@@ -2,16 +2,13 @@
 
 import sys
 
-from cnnlab import errors, files, params
-from cnnlab.data import catalog, store
+from cnnlab import errors, params
+from cnnlab.data import stages
 
 
 def main() -> None:
     """Preprocess the data set named on the command line."""
-    data_set = catalog.lookup(" ".join(sys.argv[1:]))
-    settings = params.load().preprocess
-    raw, processed = files.RAW / data_set.name, files.PROCESSED / data_set.name
-    store.preprocess(data_set, raw, processed, validation=settings.validation, seed=settings.seed)
+    stages.preprocess(" ".join(sys.argv[1:]), params.load())
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from loopback_server import Handler, Loopback
 
 from cnnlab.data import catalog, sources
+from cnnlab.errors import UserError
 
 hypothesis.settings.register_profile("cnnlab", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("cnnlab")
@@ -62,3 +63,12 @@ def _fetched(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw") / name
     sources.fetch(catalog.lookup(name), folder, timeout_s=10)
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_cifar100(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of CIFAR-100's canonical files; no registry has them, so some machines cannot."""
+    try:
+        return _fetched("cifar100", tmp_path_factory)
+    except UserError as error:
+        pytest.skip(f"CIFAR-100 is out of reach: {str(error).splitlines()[-1]}")

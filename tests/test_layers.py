@@ -16,10 +16,9 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in PACKAGE.rglob("*.py")
 }
-# A stage `train-tuned` runs train.py on variant `tuned`.
+# `train-tuned` runs train.py on variant `tuned`, `fetch-optional` fetch.py on data that may be out of reach.
 STAGES = {
-    name: ROOT / "pipeline" / f"{name.removesuffix('-tuned')}.py"
-    for name in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    name: ROOT / "pipeline" / f"{name.split('-')[0]}.py" for name in YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 }
 
 # What each room may import of the house; within itself it may import anything. `see` is built later.
@@ -89,6 +88,8 @@ def test_no_module_imports_itself_through_others() -> None:
 @pytest.mark.parametrize("stage", sorted(STAGES))
 def test_dvc_knows_all_the_code_a_stage_runs(stage: str) -> None:
     entry = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]
+    if entry.get("do", entry).get("always_changed"):
+        return
     deps = [ROOT / dep for dep in entry.get("do", entry)["deps"] if "$" not in dep]
     assert STAGES[stage] in deps
     assert all(dep.exists() for dep in deps if dep.is_relative_to(PACKAGE))

@@ -25,8 +25,8 @@ INF, NAN = float("inf"), float("nan")
 BUDGETS = "'smoke', 'laptop' or 'full'"
 NETWORKS = "lenet5, slides, homework, speedrun"
 KNOBS = (
-    "name, filters, blocks, conv_dropout, kernel, padding, activation, batch_norm, pooling, head, dense_units, "
-    "dense_dropout, inputs"
+    "name, filters, blocks, conv_dropout, kernel, stem_stride, padding, activation, batch_norm, pooling, head, "
+    "dense_units, dense_dropout, inputs"
 )
 OPTIMIZERS = "'sgd', 'adam', 'rmsprop' or 'muon'"
 SCHEDULES = "'constant', 'inverse_time', 'cosine', 'linear' or 'one_cycle'"
@@ -163,8 +163,9 @@ def test_an_unknown_variant(file: Path, monkeypatch: pytest.MonkeyPatch) -> None
     [
         ("budget", "big", f"Expected: {BUDGETS}. Received: 'big'."),
         ("budgets.smoke.seeds", 0, "Expected: greater than or equal to 1. Received: 0."),
-        ("fetch.sets", [], "Expected: have at least 1 item after validation, not 0. Received: []."),
-        ("fetch.sets", "mnist", "Expected: a valid list. Received: 'mnist'."),
+        ("data", {}, "Expected: have at least 1 item after validation, not 0. Received: {}."),
+        ("data", ["mnist"], "Expected: a valid dictionary. Received: ['mnist']."),
+        ("optional_data.imagenette.size", 7, "Expected: greater than or equal to 8, or null. Received: 7."),
         ("fetch.timeout_s", INF, "Expected: a finite number. Received: inf."),
         ("preprocess.validation", True, "Expected: a valid integer. Received: True."),
         ("preprocess.seed", -1, "Expected: greater than or equal to 0. Received: -1."),
@@ -176,7 +177,6 @@ def test_an_unknown_variant(file: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("strategy.devices", None, f"Expected {DEVICES}. Received: None."),
         ("train.feeding", "ram", "Expected: 'auto', 'resident' or 'streamed'. Received: 'ram'."),
         ("train.checkpoint_minutes", 0, "Expected: greater than 0. Received: 0."),
-        ("variants.lesson.data", "cifar11", "Expected one of: mnist, cifar10. Received: 'cifar11'."),
         ("variants.lesson.data", 10, "Expected: a valid string. Received: 10."),
         ("variants.lesson.epochs", 0, "Expected: greater than or equal to 1. Received: 0."),
         ("variants.lesson.epochs", 1.0, "Expected: a valid integer. Received: 1.0."),
@@ -218,7 +218,6 @@ def test_an_impossible_value(file: Path, key: str, value: Any, expected: str) ->
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [
-        ("fetch.sets", ["mnist", "x"], "Invalid fetch.sets.1. Expected one of: mnist, cifar10. Received: 'x'."),
         (
             "variants.lesson.network.filters",
             [8, -8],
@@ -247,8 +246,8 @@ def test_an_impossible_value(file: Path, key: str, value: Any, expected: str) ->
         (
             "seed",
             3,
-            "Unknown key seed. Expected one of: budget, budgets, fetch, preprocess, strategy, train, sweep, ablation, "
-            "report",
+            "Unknown key seed. Expected one of: budget, budgets, data, optional_data, fetch, preprocess, strategy, "
+            "train, sweep, ablation, transfer, report",
         ),
         (
             "variants.lesson.views",
@@ -287,9 +286,10 @@ def test_a_knob_of_another_optimizer(file: Path, name: str) -> None:
     assert told(file, with_value(where, knobs)) == [f"Invalid {where}. Expected {expected}. Received: {knobs!r}."]
 
 
-def test_a_share_of_adam_belongs_to_muon(file: Path) -> None:
-    where, knobs = "variants.lesson.optimizer", {"name": "adam", "learning_rate": 0.1, "adam_share": 0.5}
-    expected = "no adam_share, which belongs to optimizer muon"
+@pytest.mark.parametrize("knob", [{"adam_share": 0.5}, {"rms_rate": None}, {"ns_steps": 3}])
+def test_what_belongs_to_muon(file: Path, knob: dict[str, Any]) -> None:
+    where, knobs = "variants.lesson.optimizer", {"name": "adam", "learning_rate": 0.1, **knob}
+    expected = f"no {next(iter(knob))}, which belongs to optimizer muon"
     assert told(file, with_value(where, knobs)) == [f"Invalid {where}. Expected {expected}. Received: {knobs!r}."]
 
 
@@ -298,6 +298,61 @@ def test_an_ablation_of_a_factor_that_is_not_there(file: Path) -> None:
     tree["ablation"]["budgets"]["laptop"]["factors"] = ["no dropuot"]
     (line,) = told(file, tree)
     assert "in budgets.laptop.factors names of ablation.factors, not 'no dropuot'" in line
+
+
+WHERE = "transfer.budgets.laptop"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        (f"{WHERE}.targets", ["mnist", "flowers"], f"sets of data or optional_data in {WHERE}.targets, not 'flowers'"),
+        (f"{WHERE}.targets", ["mnist", "mnist"], f"each data set once in {WHERE}.targets"),
+        (f"{WHERE}.variants", {"improved": ["better"]}, f"variants in {WHERE}.variants, not 'better'"),
+        (
+            f"{WHERE}.variants",
+            {"lenet5": []},
+            f"variants with network homework and without start in {WHERE}.variants, not 'lenet5'",
+        ),
+        (
+            f"{WHERE}.variants",
+            {"finetuned_imagenette": []},
+            f"variants with network homework and without start in {WHERE}.variants, not 'finetuned_imagenette'",
+        ),
+        (
+            "on_demand.muon.start",
+            {"variant": "lesson"},
+            "variants without start in ablation.ladder, not 'muon'",
+        ),
+        (
+            "on_demand.quick.start",
+            {"variant": "quick"},
+            "another variant in on_demand.quick.start, not 'quick'",
+        ),
+        (
+            "variants.slides.start",
+            {"variant": "lenet5"},
+            "no start in variants.slides: it belongs to on_demand",
+        ),
+    ],
+)
+def test_a_transfer_that_is_not_possible(file: Path, key: str, value: Any, expected: str) -> None:
+    assert told(file, with_value(key, value)) == [f"Invalid file. Expected {expected}."]
+
+
+def test_the_chosen_budget_of_transfers_must_be_defined(file: Path) -> None:
+    tree = copy.deepcopy(SHIPPED)
+    del tree["transfer"]["budgets"]["laptop"]
+    expected = "Invalid file. Expected a section transfer.budgets.laptop, because budget is laptop."
+    assert told(file, tree) == [expected]
+
+
+@pytest.mark.parametrize("name", ["SGD, slow", "head: global", "a; b", "a | b"])
+def test_a_factor_whose_name_would_break_a_table(file: Path, name: str) -> None:
+    tree = copy.deepcopy(SHIPPED)
+    tree["ablation"]["factors"][name] = {"network.kernel": 5}
+    (line,) = told(file, tree)
+    assert f"factors' names without , : ; | and line ends, not {name!r}" in line
 
 
 def test_a_list_without_one_entry_a_stage(file: Path) -> None:
@@ -316,6 +371,7 @@ OPTIONAL = {
         params.Schedule,
         params.Augment,
         params.Views,
+        params.DataSource,
     )
     for name, field in kind.model_fields.items()
     if not field.is_required()
@@ -327,7 +383,8 @@ def sections(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
     if isinstance(tree, dict):
         if path == ("ablation", "factors"):
             return
-        if path not in (("variants",), ("on_demand",), ("sweep", "space")) and path[-1:] != ("when",):
+        named = [("variants",), ("on_demand",), ("data",), ("optional_data",), ("sweep", "space")]
+        if tree and path not in named and path[-1:] != ("when",):
             yield path
         for key, value in tree.items():
             yield from sections(value, (*path, key))
@@ -359,11 +416,11 @@ def test_any_misspelt_key_at_any_level_is_refused(file: Path, data: st.DataObjec
 
 def test_every_mistake_gets_a_line(file: Path) -> None:
     tree = with_value("variants.lesson.epochs", 0)
-    tree["variants"]["slides"]["data"] = "svhn"
+    tree["variants"]["slides"]["batch_size"] = 0
     del tree["strategy"]
     assert sorted(told(file, tree)) == [
         "Invalid variants.lesson.epochs. Expected: greater than or equal to 1. Received: 0.",
-        "Invalid variants.slides.data. Expected one of: mnist, cifar10. Received: 'svhn'.",
+        "Invalid variants.slides.batch_size. Expected: greater than or equal to 1. Received: 0.",
         "Missing key strategy. Expected a value. Received: nothing.",
     ]
 
@@ -375,8 +432,36 @@ def test_the_chosen_budget_must_be_defined(file: Path) -> None:
 
 
 def test_a_variants_data_must_be_fetched(file: Path) -> None:
-    expected = "Invalid file. Expected cifar10 in fetch.sets, because variants.lesson trains on it."
-    assert told(file, with_value("fetch.sets", ["mnist"])) == [expected]
+    expected = "Invalid file. Expected one of mnist in variants.lesson.data, not 'cifar10'."
+    assert told(file, with_value("data", {"mnist": {}})) == [expected]
+
+
+def test_what_may_be_out_of_reach_is_for_on_demand_alone(file: Path) -> None:
+    expected = "Invalid file. Expected one of mnist, cifar10 in variants.slides.data, not 'cifar100'."
+    assert told(file, with_value("variants.slides.data", "cifar100")) == [expected]
+    assert load(file, with_value("on_demand.speedrun.data", "cifar100")).on_demand["speedrun"].data == "cifar100"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("data.mnist", {"size": 28}, "nothing in data.mnist, as the catalog knows the set"),
+        (
+            "data.flowers",
+            {"size": 64},
+            "in data one of mnist, cifar10, cifar100, imagenette, or a path for flowers, a folder of pictures",
+        ),
+        ("data.flowers", {"path": "/x"}, "a size in data.flowers, the side in pixels that its pictures are trained at"),
+        ("data.cifar100", {}, "cifar100 in either data or optional_data"),
+        (
+            "variants.lesson.augment.crop",
+            0.5,
+            "no augment.crop in variants.lesson: it belongs to folders of pictures",
+        ),
+    ],
+)
+def test_a_data_set_is_of_the_catalog_or_a_folder(file: Path, key: str, value: Any, expected: str) -> None:
+    assert told(file, with_value(key, value)) == [f"Invalid file. Expected {expected}."]
 
 
 @pytest.mark.parametrize(
@@ -419,7 +504,7 @@ def run_train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
             "",
             "",
             "lessson",
-            r"Unknown variant\. Expected one of: lenet5, slides, lesson, .*speedrun, quick\. Received: 'lessson'\.",
+            r"Unknown variant\. Expected one of: lenet5, slides, lesson, .*speedrun, quick, .*\. Received: 'lessson'\.",
         ),
         (TEXT, None, "lesson", r"params\.yaml not found\. Run from the top of the checkout\."),
     ],

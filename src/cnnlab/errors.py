@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -51,6 +52,25 @@ def on_interrupt(stop: Callable[[], object], told: str) -> Iterator[None]:
     finally:
         for number in signals:
             signal.signal(number, earlier[number])
+
+
+@contextmanager
+def interrupt_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the block is through, in the main thread, which alone gets it.
+
+    A process that is started there is known before the interrupt can come, and can be ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    earlier = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _fail(message: str, status: int) -> int:

@@ -50,3 +50,10 @@ def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def has_digest(path: Path, expected: str) -> bool:
+    """Whether a file's content has the digest `expected`, as in md5:<hex> or sha256:<hex>."""
+    name, _, digest = expected.partition(":")
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, name).hexdigest() == digest

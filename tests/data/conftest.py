@@ -1,5 +1,6 @@
 """Fixtures of the data tests."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -34,6 +35,19 @@ def small_cifar10() -> Small:
     package["package/train_lables.json"] = json.dumps(labels[:50_000].tolist()).encode()
     package["package/test_lables.json"] = json.dumps(labels[50_000:].tolist()).encode()
     return small("cifar10", content, (100, 20), package)
+
+
+@pytest.fixture(scope="session")
+def small_cifar100() -> Small:
+    """30 train and 20 test images of 32 x 32, records in the order of their sha256; one image stands there twice."""
+    random = np.random.default_rng(3)
+    content = {}
+    for file, count in (("train.bin", 29), ("test.bin", 20)):
+        images, labels = random.integers(0, 256, (count, 32, 32, 3), np.uint8), random.integers(0, 100, count)
+        records = [cifar_bytes(images[i : i + 1], labels[i : i + 1]) for i in range(count)]
+        records += records[:1] if file == "train.bin" else []
+        content[file] = b"".join(sorted(records, key=lambda record: hashlib.sha256(record).digest()))
+    return small("cifar100", content, (30, 20), {})
 
 
 @pytest.fixture

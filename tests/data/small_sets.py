@@ -6,13 +6,14 @@ import hashlib
 import io
 import struct
 import tarfile
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from cnnlab.data.catalog import CATALOG, DataSet, Download, File
+from cnnlab.data.catalog import CATALOG, DataSet, File
 
 UNREACHABLE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -28,10 +29,10 @@ def cifar_bytes(images: np.ndarray, labels: np.ndarray) -> bytes:
     return b"".join(bytes([label]) + next(planes) + next(planes) + next(planes) for label in labels)
 
 
-def png_bytes(images: np.ndarray) -> bytes:
-    """Encode images (n, h, w, 3) as a sheet, a row an image."""
+def png_bytes(images: np.ndarray, side: int | None = None) -> bytes:
+    """Encode images (n, h, w, 3) as a sheet, a row an image, or a single one as it is, of this many rows."""
     stream = io.BytesIO()
-    Image.fromarray(images.reshape(len(images), -1, 3)).save(stream, "PNG")
+    Image.fromarray(images.reshape(side or len(images), -1, 3)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -64,16 +65,39 @@ class Small:
         folder.mkdir(parents=True)
         for download in self.data_set.downloads:
             if download.basename.endswith(".tar.gz"):
-                members = {member: self.content[name] for name, member in download.members.items()}
+                members = {member: self.official(name) for name, member in download.members.items()}
                 tar_gz(folder / download.basename, {"cifar-10-batches-bin/readme.html": b"hello"} | members)
             else:
                 (name,) = download.members
                 (folder / download.basename).write_bytes(gzip.compress(self.content[name]))
         return folder
 
+    def official(self, name: str) -> bytes:
+        """A file as the official archive holds it: of CIFAR-100 in another order, the superclass's label first."""
+        content, data_set = self.content[name], self.data_set
+        if not data_set.superclasses:
+            return content
+        group = {own: i for i, members in enumerate(data_set.superclasses.values()) for own in members}
+        records = [content[i : i + 3073] for i in range(0, len(content), 3073)]
+        return b"".join(bytes([group[data_set.classes[record[0]]]]) + record for record in reversed(records))
+
+    def zipped(self, folder: Path) -> Path:
+        """Write a zip of PNG pictures in class folders; returns the zip's folder."""
+        folder.mkdir(parents=True)
+        assert self.data_set.pictures
+        with zipfile.ZipFile(folder / self.data_set.pictures.basename, "w") as archive:
+            archive.writestr("cifar-100/readme.txt", "hello")
+            for file, top in self.data_set.pictures.folders.items():
+                records = np.frombuffer(self.content[file], np.uint8).reshape(-1, 3073)
+                for i, record in enumerate(records[::-1]):
+                    picture = record[1:].reshape(3, 32, 32).transpose(1, 2, 0)
+                    name = f"{top}/{self.data_set.classes[record[0]]}/{i}.png"
+                    archive.writestr(name, png_bytes(picture[np.newaxis], side=32))
+        return folder
+
     def at(self, url: str) -> DataSet:
         """Return the data set with its official archives below `url`."""
-        downloads = tuple(Download(f"{url}/{old.basename}", old.members) for old in self.data_set.downloads)
+        downloads = tuple(dataclasses.replace(old, url=f"{url}/{old.basename}") for old in self.data_set.downloads)
         return dataclasses.replace(self.data_set, downloads=downloads)
 
     def arrived(self, folder: Path) -> bool:

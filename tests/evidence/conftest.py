@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cards import write_card
 from evidence.finished import write_run
 from ruamel.yaml import YAML
 
@@ -42,6 +43,7 @@ def top(tmp_path_factory: pytest.TempPathFactory, processed_cifar10: Path) -> It
         patch.chdir(folder := tmp_path_factory.mktemp("checkout"))
         PROCESSED.mkdir(parents=True)
         (PROCESSED / "cifar10").symlink_to(processed_cifar10)
+        write_card(folder, "mnist")
         yield folder
 
 

@@ -1,6 +1,7 @@
 """Finished runs written by hand: what stage train leaves, with answers that are right as often as a test wants."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,11 +10,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from cnnlab import track
+from cnnlab import params, track
 from cnnlab.evidence.effects import effects
 from cnnlab.evidence.evaluation import run_folder
 from cnnlab.files import write_text
 from cnnlab.params import Run
+from cnnlab.sweep.adaptations import describe
 
 IMAGES = 50
 RUN = {"batch normalisation": "normalised"}  # ids have no spaces
@@ -50,7 +52,7 @@ def write_run(run: Run, right: int, **metrics: Any) -> str:
     name = f"{run.variant} seed {run.seed}"
     tracker = track.Run.start(uuid4().hex, run.data, name, run.model_dump(), {"seed": str(run.seed)})
     tracker.finish()
-    (folder / "run.json").write_text(json.dumps({"run_id": tracker.id}))
+    (folder / "run.json").write_text(json.dumps({"run_id": tracker.id, **run.model_dump()}))
     history = {"epoch": [1, 2], "val_loss": [2.0, 1.5], "val_accuracy": [0.3, 0.4]}
     pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
     curve = {"images": [100, 200, 300, 400], "loss": [2.3, 2.0, 1.7, 1.6], "accuracy": [0.1, 0.2, 0.3, 0.35]}
@@ -58,29 +60,64 @@ def write_run(run: Run, right: int, **metrics: Any) -> str:
     return tracker.id
 
 
-def write_ablation(folder: Path) -> None:
-    """The tables of stage ablate: four settings with three seeds, a failed one, and a rung."""
+def write_ablation(folder: Path, seeds: int = 3, rungs: Sequence[str] = ("better",)) -> None:
+    """The tables of stage ablate: four settings with so many seeds, a failed one, and rungs of a ladder."""
     costs = {"seconds": 10.0, "training_flop": 1e9, "parameters": 1000, "state": "COMPLETE", "reason": None}
     runs = [
         {"setting": name, "seed": seed, "accuracy": accuracy, "run_id": f"{RUN.get(name, name)}-{seed}", **costs}
-        for name, values in {**ACCURACIES, "better": ACCURACIES["batch normalisation"]}.items()
-        for seed, accuracy in enumerate(values)
+        for name, values in {**ACCURACIES, **dict.fromkeys(rungs, ACCURACIES["batch normalisation"])}.items()
+        for seed, accuracy in enumerate(values[:seeds])
     ]
-    runs.append({**runs[0], "setting": "ELU", "state": "FAIL", "accuracy": None, "reason": "The training diverged."})
+    failed = {"state": "FAIL", "accuracy": None, "reason": "The training diverged.", "run_id": None}
+    runs.append({**runs[0], "setting": "ELU", **failed})
     table = pd.DataFrame(runs)
     against = {name: "lesson" for name in ACCURACIES if name != "lesson"}
     write_text(folder / "runs.csv", table.to_csv(index=False))
     write_text(folder / "effects.csv", effects(table, against).to_csv(index=False))
-    write_text(folder / "ladder.csv", effects(table, {"better": "lesson"}).to_csv(index=False))
+    write_text(folder / "ladder.csv", effects(table, dict.fromkeys(rungs, "lesson")).to_csv(index=False))
+
+
+TRANSFERRED = {  # accuracies of seeds 0, 1, 2, by share and what a training begins with
+    (0.01, "from scratch"): (0.10, 0.12, 0.14),
+    (0.01, "frozen"): (0.30, 0.321, 0.339),
+    (0.01, "fine-tuned"): (0.11, 0.12, 0.13),
+    (1.0, "from scratch"): (0.60, 0.62, 0.64),
+    (1.0, "frozen"): (0.40, 0.421, 0.439),
+}
+
+
+def write_transfer(folder: Path, lacking: Sequence[str] = ()) -> None:
+    """The tables of stage transfer for networks lesson and improved: MNIST, ImageNet, and what is not available."""
+    facts = {"target": "mnist", "network": "improved", "state": "COMPLETE", "reason": None, "steps": 20}
+    costs = {"seconds": 10.0, "training_flop": 1e12, "parameters": 1000}
+    runs = pd.DataFrame([
+        {"setting": f"mnist {share:g} {mode}", "mode": mode, "source": "" if mode == "from scratch" else "lesson",
+         "share": share, "seed": seed, "accuracy": accuracy, "run_id": f"{mode.replace(' ', '-')}-{share:g}-{seed}",
+         **facts, **costs}
+        for (share, mode), values in TRANSFERRED.items() for seed, accuracy in enumerate(values)
+    ])  # fmt: skip
+    pairs = {f"mnist {s:g} {mode}": f"mnist {s:g} from scratch" for s, mode in TRANSFERRED if mode != "from scratch"}
+    known = runs.drop_duplicates("setting")[["setting", "target", "network", "mode", "source", "share"]]
+    write_text(folder / "runs.csv", runs.to_csv(index=False))
+    write_text(folder / "effects.csv", known.merge(effects(runs, pairs), on="setting").to_csv(index=False))
+    reasons = pd.DataFrame([(name, "The set is away.") for name in lacking], columns=["name", "reason"])
+    write_text(folder / "lacking.csv", reasons.to_csv(index=False))
+    shipped = params.load(Path(__file__).parents[2] / "params.yaml").variants
+    describe({name: shipped[name] for name in ("lesson", "improved")}, ["mnist"], folder)
 
 
 def write_sweep(folder: Path) -> None:
-    """The tables of stage sweep: the baseline, a pruned trial and two complete ones."""
+    """The tables of stage sweep: the baseline, two complete trials, one that failed, its second attempt, pruned."""
     trials = pd.DataFrame({
-        "trial": [0, 1, 2, 3], "state": ["COMPLETE", "PRUNED", "COMPLETE", "COMPLETE"],
-        "role": ["baseline", "search", "search", "search"], "validation_accuracy": [0.3, 0.9, 0.455, 0.4],
+        "trial": [0, 1, 2, 3, 4], "state": ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "PRUNED"],
+        "role": ["baseline", "search", "search", "search", "search"],
+        "validation_accuracy": [0.3, 0.9, 0.455, 0.455, 0.4], "training_flop": [10, 10, 9, 8, 7],
+        "original": [0, 1, 2, 3, 1], "run_id": [f"trial-{number}" for number in range(5)],
     })  # fmt: skip
-    importances = pd.DataFrame({"setting": ["network.kernel", "epochs"], "share": [0.75, 0.25], "trials": [2, 2]})
+    importances = pd.DataFrame({
+        "setting": ["network.kernel", "epochs"], "share": [0.75, 0.25], "trials": [2, 2], "hint": [True, True],
+        "run_ids": ["trial-2 trial-3"] * 2,
+    })  # fmt: skip
     write_text(folder / "trials.csv", trials.to_csv(index=False))
     write_text(folder / "importances.csv", importances.to_csv(index=False))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
-from evidence.finished import is_picture, write_ablation, write_sweep
+from evidence.finished import is_picture, write_ablation, write_sweep, write_transfer
 
 from cnnlab import params, track
 from cnnlab.evidence import report
@@ -26,6 +26,7 @@ def written(top: Path, two_seeds: params.Params, run_ids: dict[str, list[str]]) 
         evaluate_variant(params.runs(two_seeds, name))
     write_ablation(top / "reports" / "ablation")
     write_sweep(top / "reports" / "sweep")
+    write_transfer(top / "reports" / "transfer")
     report.write_reports(two_seeds)
     return top / "reports"
 

@@ -158,7 +158,7 @@ def test_an_unknown_data_set_writes_nothing(
     checkout: Path, stage: Stage, own_cache: Path, name: str, argument: str
 ) -> None:
     child = stage(name, argument, checkout)
-    error = f"error: Unknown data set. Expected one of: cifar10, mnist. Received: {argument!r}.\n"
+    error = f"error: Unknown data set. Expected one of: mnist, cifar10, cifar100, imagenette. Received: {argument!r}.\n"
     assert child.communicate()[1] == error
     assert child.returncode == 2
     assert left(checkout) == ["params.yaml"]

@@ -32,13 +32,14 @@ def checkout(tmp_path: Path, real_cifar10: Path) -> Path:
     yaml = YAML(typ="safe")
     params = yaml.load(ROOT / "params.yaml")
     variant = params["variants"]["lesson"] | {"epochs": EPOCHS}
-    params |= {"variants": {"never": variant, "often": variant}, "budget": "laptop"}
+    params |= {"variants": {"never": variant, "often": variant}, "on_demand": {}, "budget": "laptop"}
+    params["transfer"]["budgets"]["laptop"] |= {"targets": ["cifar10"], "variants": {"never": []}}
     params["sweep"]["base"] = params["ablation"]["base"] = "never"
     params["ablation"]["ladder"] = []
     params["train"]["checkpoint_minutes"] = 0.02
     params["budgets"]["laptop"]["train_images"] = None if KILLS else SHORT_IMAGES
     with (tmp_path / "params.yaml").open("w") as stream:
-        yaml.dump(params | {"fetch": params["fetch"] | {"sets": ["cifar10"]}}, stream)
+        yaml.dump(params | {"data": {"cifar10": {}}, "optional_data": {}}, stream)
     processed = tmp_path / files.PROCESSED / "cifar10"
     store.preprocess(CATALOG["cifar10"], real_cifar10, processed, validation=5000, seed=0)
     return tmp_path

@@ -40,8 +40,9 @@ def checkout(tmp_path: Path, real_cifar10: Path, monkeypatch: pytest.MonkeyPatch
     params = yaml.load(ROOT / "params.yaml")
     budget = {"trials": TRIALS, "epochs": EPOCHS, "train_images": 1024, "validation": 500}
     params["sweep"] |= {"budgets": {"laptop": budget}, "base": "lesson"}
-    params |= {"variants": {"lesson": params["variants"]["lesson"]}, "budget": "laptop"}
-    params["fetch"] |= {"sets": ["cifar10"]}
+    params |= {"variants": {"lesson": params["variants"]["lesson"]}, "on_demand": {}, "budget": "laptop"}
+    params["transfer"]["budgets"]["laptop"] |= {"targets": ["cifar10"], "variants": {"lesson": []}}
+    params |= {"data": {"cifar10": {}}, "optional_data": {}}
     params["ablation"]["ladder"] = []
     with (tmp_path / "params.yaml").open("w") as stream:
         yaml.dump(params, stream)

@@ -5,6 +5,7 @@ A real `mlflow server` on a SQLite file, which plain sqlite3 reads as an indepen
 
 import contextlib
 import http.server
+import io
 import os
 import shutil
 import signal
@@ -149,21 +150,23 @@ def kept(top: Path) -> list[str]:
     return sorted(path.name for path in (top / "mlruns" / "spool").iterdir())
 
 
-def test_a_server_killed_in_the_middle_of_a_run(top: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_killed_in_the_middle_of_a_run(top: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.StringIO()  # capsys loses what a thread writes while it is read
+    monkeypatch.setattr(sys, "stdout", printed)
     run = start("mid-run")
     expected = log(run, 1, 2)
     server.kill()
     expected += log(run, 3, 4)
     Path("note.txt").write_text("hello")
     run.log_file(Path("note.txt"))
-    while "MLflow fails: " not in capsys.readouterr().out:
+    while "MLflow fails: " not in printed.getvalue():
         time.sleep(0.05)
     server.start()
     while server.metrics(run.id) != expected:  # without any further call of ours
         time.sleep(0.05)
     expected += log(run, 5)
     run.finish()
-    assert "MLflow works again" in capsys.readouterr().out
+    assert "MLflow works again" in printed.getvalue()
     assert server.metrics(run.id) == expected
     assert Path(track.client().download_artifacts(run.id, "note.txt")).read_text() == "hello"
     assert rows(server.database, "SELECT status FROM runs WHERE run_uuid = ?", run.id) == [("FINISHED",)]
@@ -367,22 +370,24 @@ def test_sync_leaves_a_live_run_alone(top: Path, server: Server) -> None:
     assert server.metrics(run.id) == expected
 
 
-def test_a_deleted_run_is_named_and_its_records_kept(top: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_deleted_run_is_named_and_its_records_kept(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.StringIO()  # capsys loses what a thread writes while it is read
+    monkeypatch.setattr(sys, "stdout", printed)
     run = start("deleted")
     while track.client().get_run(run.id).data.params != {"a": "1"}:
         time.sleep(0.05)
     track.client().delete_run(run.id)
     log(run, 1)
-    while "MLflow refuses a record: " not in capsys.readouterr().out:
+    while "MLflow refuses a record: " not in printed.getvalue():
         time.sleep(0.05)
     log(run, 2)  # the training goes on
     with pytest.raises(UserError, match="in use by another process"):
         spool.Journal(run.id, wait_s=0)  # nobody else sends while it does
     run.finish()
-    assert "must be in the 'active' state" in capsys.readouterr().out
+    assert "must be in the 'active' state" in printed.getvalue()
     with pytest.raises(UserError, match=r"1 of 1 runs remain .* delete a run's folder there to give up"):
         track.sync()
-    assert f"run {run.id}: refused: " in capsys.readouterr().out
+    assert f"run {run.id}: refused: " in printed.getvalue()
     assert kept(top) == [run.id, f"{run.id}.lock"]
     again = start("deleted", known_id=run.id)
     assert again.id != run.id

@@ -8,11 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from cards import card
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cnnlab.data.catalog import lookup
 from cnnlab.errors import UserError
 from cnnlab.nets.build import build
 from cnnlab.nets.homework import homework
@@ -128,6 +128,15 @@ def test_padding_is_of_a_stages_last_convolution(convolutions: int, padding: str
     assert {layer.kernel_size for layer in convolved} == {(5, 5)}
 
 
+@pytest.mark.parametrize(("stride", "side"), [(1, 3), (2, 3), (4, 7)])
+def test_a_stem_with_a_stride_leaves_out_no_pixel(stride: int, side: int) -> None:
+    model = homework((96, 96, 3), stem_stride=stride)
+    first, second = (layer for layer in model.layers[:4] if isinstance(layer, keras.layers.Conv2D))
+    assert (first.kernel_size, first.strides) == ((side, side), (stride, stride))
+    assert (second.kernel_size, second.strides) == ((3, 3), (1, 1))
+    assert first.output.shape[1] == 96 // stride
+
+
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_normalisations_are_over_all_replicas(monkeypatch: pytest.MonkeyPatch, replicas: int) -> None:
     strategy = SimpleNamespace(num_replicas_in_sync=replicas)
@@ -176,7 +185,7 @@ def test_a_stack_that_does_not_fit_is_refused(knobs: dict[str, Any]) -> None:
     stages = len(knobs.get("filters", [1, 1]))
     lists = {"filters": [1] * stages, "blocks": [1] * stages, "conv_dropout": [0.0] * stages}
     with pytest.raises(UserError, match=r"^Network homework does not fit cifar10\. .* or padding same\.$"):
-        build(HomeworkNetwork(name="homework", **lists | knobs), lookup("cifar10"))
+        build(HomeworkNetwork(name="homework", **lists | knobs), card("cifar10"))
 
 
 def test_inputs_as_asked_for() -> None:
@@ -185,7 +194,7 @@ def test_inputs_as_asked_for() -> None:
     expected = {"unit": images, "bytes": 255 * images, "standardised": (images - mean) / deviation}
     for inputs, pixels in expected.items():
         network = HomeworkNetwork(**ONE_STAGE | {"inputs": inputs})
-        model = build(network, lookup("cifar10"), mean.tolist(), deviation.tolist())
-        plain = build(HomeworkNetwork(**ONE_STAGE), lookup("cifar10"))
+        model = build(network, card("cifar10", mean.tolist(), deviation.tolist()))
+        plain = build(HomeworkNetwork(**ONE_STAGE), card("cifar10"))
         plain.set_weights(model.get_weights())
         assert model(images).numpy() == pytest.approx(plain(pixels).numpy(), rel=1e-4, abs=1e-4)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
+from cards import card
 from keras import layers
 from keras.layers import Activation, Conv2D, Dense, Dropout, Flatten, GlobalMaxPooling2D, MaxPooling2D
 from keras.models import Sequential
@@ -170,7 +171,7 @@ def test_knobs_change_what_they_name() -> None:
 @pytest.mark.parametrize("name", ["lenet5", "slides"])
 @pytest.mark.parametrize("data", ["mnist", "cifar10"])
 def test_a_network_fits_the_pictures_of_its_data_set(name: str, data: str) -> None:
-    model = build(LessonNetwork(name=name), lookup(data))
+    model = build(LessonNetwork(name=name), card(data))
     assert model.input_shape == (None, *lookup(data).shape)
     assert model.output_shape == (None, 10)
     assert model.layers[-1].activation is keras.activations.linear
@@ -182,15 +183,15 @@ def section(filters: list[int]) -> HomeworkNetwork:
 
 
 def test_the_homework_section_builds_the_handouts_network() -> None:
-    model = build(section([32, 64]), lookup("cifar10"))
+    model = build(section([32, 64]), card("cifar10"))
     assert model.count_params() == 1_250_858
     assert model.layers[-1].activation is keras.activations.linear
 
 
 def test_too_many_stages_are_refused() -> None:
-    assert build(section([2, 2, 2]), lookup("cifar10")).output_shape == (None, 10)  # 32 → 15 → 6 → 2
+    assert build(section([2, 2, 2]), card("cifar10")).output_shape == (None, 10)  # 32 → 15 → 6 → 2
     with pytest.raises(UserError) as refusal:
-        build(section([2, 2, 2, 2]), lookup("cifar10"))
+        build(section([2, 2, 2, 2]), card("cifar10"))
     message = str(refusal.value)
     assert message.startswith(
         "Network homework does not fit cifar10. Expected layers that (32, 32, 3) pictures can pass"

@@ -4,9 +4,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from cards import card, pictures
 
 from cnnlab import params
-from cnnlab.data.catalog import lookup
 from cnnlab.nets.build import build
 from cnnlab.sweep.ablation import make_plan
 
@@ -18,11 +18,11 @@ NETWORKS = {str(variant.network): name for name, variant in ALL.items()}  # each
 
 @pytest.mark.parametrize("name", NETWORKS.values())
 def test_it_is_built_for_its_pictures(name: str) -> None:
-    data = lookup(ALL[name].data)
-    channels = [0.5] * data.shape[-1]
-    model = build(ALL[name].network, data, channels, channels)
-    assert model.input_shape == (None, *data.shape)
-    assert model.output_shape == (None, len(data.classes))
+    size = SHIPPED.optional_data.get(ALL[name].data, params.DataSource()).size
+    facts = pictures(size) if size else card(ALL[name].data)
+    model = build(ALL[name].network, facts)
+    assert model.input_shape == (None, *facts["shape"])
+    assert model.output_shape == (None, len(facts["classes"]))
 
 
 def test_every_rung_differs_from_the_one_below() -> None:

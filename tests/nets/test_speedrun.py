@@ -5,8 +5,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from cards import card
 
-from cnnlab.data.catalog import lookup
 from cnnlab.nets.anatomy import training_flop
 from cnnlab.nets.build import build
 from cnnlab.nets.speedrun import speedrun, whiten
@@ -23,7 +23,7 @@ def pictures() -> np.ndarray:
 
 
 def test_the_published_networks_size() -> None:
-    model = build(SpeedrunNetwork(name="speedrun", filters=[64, 256, 256], norm_momentum=0.6), lookup("cifar10"))
+    model = build(SpeedrunNetwork(name="speedrun", filters=[64, 256, 256], norm_momentum=0.6), card("cifar10"))
     convolutions = 9 * (24 * 64 + 64 * 64 + 64 * 256 + 3 * 256 * 256)
     trainable = 24 + convolutions + 2 * 64 + 4 * 256 + 256 * 10
     assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == trainable  # «1.97 M» by the paper

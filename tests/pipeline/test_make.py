@@ -15,7 +15,9 @@ from ruamel.yaml import YAML
 VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "improved": "cifar10", "tuned": "cifar10"}
 STAGES = {
     "fetch",
+    "fetch-optional",
     "preprocess",
+    "preprocess-optional",
     "lesson",
     "train",
     "evaluate",
@@ -23,6 +25,7 @@ STAGES = {
     "train-tuned",
     "evaluate-tuned",
     "ablate",
+    "transfer",
     "report",
 }
 
@@ -76,9 +79,10 @@ def test_repro_runs_every_stage(repro: str, run: Run) -> None:
 
 def test_second_repro_runs_no_stage_and_no_set_up(repro: str, run: Run) -> None:
     again = run("make", "repro").stdout
-    assert "Running stage" not in again
+    ran = {line.split("'")[1] for line in again.splitlines() if line.startswith("Running stage")}
+    assert ran == {"fetch-optional@cifar100", "fetch-optional@imagenette"}  # which might have come into reach
     assert "pip install" not in again
-    assert "up to date" in again
+    assert "Stage 'report' didn't change, skipping" in again
 
 
 @pytest.mark.usefixtures("repro")
@@ -104,6 +108,17 @@ def test_the_sweep_left_a_variant_its_trials_and_pictures(clone: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names >= {"best.yaml", "summary.md", "figures.html", "history.png", "importances.png", "slices.png"}
     assert "tuned" in (clone / "reports/results.md").read_text()
+
+
+@pytest.mark.usefixtures("repro")
+def test_the_transfers_are_told_and_compared(clone: Path, run: Run) -> None:
+    runs = pd.read_csv(clone / "reports/transfer/runs.csv")
+    assert list(runs["mode"]) == ["from scratch", "frozen", "fine-tuned"]
+    assert set(runs["state"]) == {"COMPLETE"}
+    compared = run("make", "compare").stdout
+    assert {line.split()[0] for line in compared.splitlines() if "(1)" in line} == {*VARIANTS}
+    for mode in runs["mode"]:
+        assert mode in compared
 
 
 @pytest.mark.usefixtures("repro")
@@ -146,10 +161,14 @@ def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
     ladder = YAML(typ="safe").load(clone / "params.yaml")["ablation"]["ladder"]
     pairs = sorted(f"{setting}, seed 0" for setting in ("no dropout", *ladder))
     assert sorted(name for name in runs["name"][ablations] if not name.startswith("lesson-")) == pairs
+    transfers = runs["experiment"] == "transfers"
+    begun = ["fine-tuned lesson", "from scratch", "frozen lesson"]
+    assert sorted(runs["name"][transfers])[:-1] == [f"mnist 1 % lesson {beginning}, seed 0" for beginning in begun]
+    studies = sweeps | ablations | transfers
     names = [*sorted(f"{variant} seed 0" for variant in VARIANTS), "reports, budget smoke"]
     names.sort()
-    assert sorted(runs["name"][~sweeps & ~ablations]) == names
-    trained = runs[~sweeps & ~ablations & (runs["experiment"] != "reports")]
+    assert sorted(runs["name"][~studies]) == names
+    trained = runs[~studies & (runs["experiment"] != "reports")]
     for run_id in trained["run_uuid"]:
         keys = set(tags[tags["run_uuid"] == run_id]["key"])
         assert keys >= {"mlflow.source.git.commit", "git.dirty", "dvc.stage", "dvc.lock.sha256"}

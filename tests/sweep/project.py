@@ -54,16 +54,21 @@ class Project:
         budget: dict[str, Any] | None = None,
         ablation: dict[str, Any] | None = None,
         variants: dict[str, Any] | None = None,
+        transfer: dict[str, Any] | None = None,
+        data: dict[str, Any] | None = None,
         **sweep: Any,
     ) -> None:
-        """Write params.yaml: the shipped one with such a base, other variants, budget, sections ablation and sweep."""
+        """Write params.yaml: the shipped one with such a base, variants, data, budget, and sections of stages."""
         yaml = YAML(typ="safe")
         parameters = yaml.load(ROOT / "params.yaml")
         scale = {"trials": 3, "epochs": 2, "train_images": 1024, "validation": 500, **(budget or {})}
         changes = {"base": "small", "data": "mnist", "budgets": {"smoke": scale}, "space": SPACE, "workers": None}
         parameters["sweep"] |= changes | sweep
         parameters["ablation"] |= {"base": "small", "data": "mnist", "ladder": []} | (ablation or {})
+        parameters["transfer"]["budgets"]["smoke"] |= {"variants": {"small": ["small"]}} | (transfer or {})
+        parameters["optional_data"] |= data or {}
         parameters |= {"budget": "smoke", "variants": {"small": {**BASE, **(base or {})}, **(variants or {})}}
+        parameters["on_demand"] = {}
         with (self.top / "params.yaml").open("w") as stream:
             yaml.dump(parameters, stream)
 

@@ -106,6 +106,19 @@ def test_seeds_are_paired_and_factors_change_their_keys_alone() -> None:
     assert order == [(seed, name) for seed in range(5) for name in plan.settings]
 
 
+def test_the_base_has_as_many_seeds_as_the_ladder_that_begins_with_it() -> None:
+    laptop = SHIPPED.ablation.budgets["laptop"].model_copy(update={"seeds": 1, "ladder_seeds": 2})
+    ablation = SHIPPED.ablation.model_copy(update={"budgets": {"laptop": laptop}})
+    plan = make_plan(SHIPPED.model_copy(update={"ablation": ablation, "budget": "laptop"}), "")
+    assert [values["setting"] for values, _ in plan.enqueued(first=0)].count("lesson") == 2
+
+
+def test_another_order_of_the_ladder_is_another_study() -> None:
+    turned = SHIPPED.ablation.model_copy(update={"ladder": SHIPPED.ablation.ladder[::-1]})
+    studies = {make_plan(SHIPPED.model_copy(update={"ablation": a}), "").study for a in (SHIPPED.ablation, turned)}
+    assert len(studies) == 2
+
+
 def params_of(variant: params.Variant) -> dict[str, object]:
     """A variant's values by dotted keys, as in params.yaml's factors."""
 

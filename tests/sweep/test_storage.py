@@ -120,6 +120,35 @@ def test_a_storage_keeps_a_study(storage_url: str) -> None:
     assert storage.JOURNAL.exists() == (storage_url == "")
 
 
+HOLDER = """
+import sys
+from cnnlab.sweep.storage import KernelLock
+lock = KernelLock()
+lock.acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_killed_within_the_journals_lock_lets_it_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = optuna.create_study(study_name="one", storage=storage.open_storage())
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLDER], **pipes) as holder:
+        try:
+            assert holder.stdout
+            assert holder.stdout.readline() == b"held\n"
+            writing = threading.Thread(target=study.set_user_attr, args=("after", 1), daemon=True)
+            writing.start()
+            writing.join(0.5)
+            assert writing.is_alive()  # the lock is one: nobody writes beside its holder
+        finally:
+            holder.kill()
+    writing.join(60)
+    assert not writing.is_alive()
+    assert study.user_attrs == {"after": 1}
+
+
 def test_a_call_outlasts_a_restart_of_the_server(postgres: Postgres, database: str) -> None:
     study = optuna.create_study(study_name="one", storage=storage.open_storage(database))
     study.set_user_attr("before", 1)

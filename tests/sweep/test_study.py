@@ -3,6 +3,7 @@
 import dataclasses
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.pool import Pool
@@ -14,10 +15,12 @@ import pytest
 from filelock import FileLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sweep.postgres import Postgres
 
 from cnnlab import params, track
 from cnnlab.sweep import space, study
 from cnnlab.sweep.plan import entry
+from cnnlab.sweep.progress import Progress, status
 from cnnlab.sweep.search import Search, make_plan
 from cnnlab.sweep.study import OWNERS, Ledger, open_ledger
 
@@ -539,3 +542,35 @@ def test_a_run_that_its_process_left_open_is_closed(opened: Open) -> None:
     ledger.agree()
     assert told(ledger) == {0: ("FAILED", "FAIL", "the sweep's process on its host died or was stopped")}
     assert track.client().get_run(run.id).data.tags["note"] == "on disk"
+
+
+# A server that goes away
+
+
+@pytest.mark.parametrize("touch", ["progress", "status", "alone", "claim", "agree"])
+def test_a_server_that_is_away_for_a_while_delays_and_breaks_nothing(
+    touch: str, postgres: Postgres, database: str, top: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = a_plan(database)
+    ledger = open_ledger(plan, "here")
+
+    def lock() -> None:
+        with study.alone(ledger.study):
+            pass
+
+    touches: dict[str, Callable[[], object]] = {
+        "progress": Progress(ledger).show,
+        "status": lambda: status(plan),
+        "alone": lock,
+        "claim": ledger.claim,
+        "agree": ledger.agree,
+    }
+    postgres.stop()
+    back = threading.Timer(2.0, postgres.start)
+    back.start()
+    try:
+        touches[touch]()
+    finally:
+        back.join()
+        ledger.study._storage.remove_session()
+    assert ledger.planned() == 4

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score, top_k_accuracy_score
 
-from cnnlab.train.evaluate import calibration, classification, mean_interval, score
+from cnnlab.train.evaluate import calibration, classification, coarse_accuracy, mean_interval, score
 
-CLASSES = ["ant", "bee", "cow", "dog"]
+CLASSES = ["ant", "bee", "cow", "dog", "eel", "fox", "gnu"]
 logits_and_labels = st.integers(1, 60).flatmap(
     lambda n: st.tuples(
-        arrays(np.float32, (n, 4), elements=st.floats(-30, 30, width=32), unique=True),
-        arrays(np.int32, n, elements=st.integers(0, 3)),
+        arrays(np.float32, (n, 7), elements=st.floats(-30, 30, width=32), unique=True),
+        arrays(np.int32, n, elements=st.integers(0, 6)),
     )
 )
 
@@ -28,8 +28,10 @@ def test_the_score_equals_scikit_learns(drawn: tuple[np.ndarray, np.ndarray]) ->
     theirs = -np.log(probabilities[np.arange(len(labels)), labels]).mean()
     np.testing.assert_allclose(scored["loss"], theirs, rtol=1e-9, atol=1e-12)
     if (probabilities > 1e-12).all():  # scikit-learn clips probabilities
-        np.testing.assert_allclose(scored["loss"], log_loss(labels, probabilities, labels=range(4)), rtol=1e-6)
+        np.testing.assert_allclose(scored["loss"], log_loss(labels, probabilities, labels=range(7)), rtol=1e-6)
     assert scored["accuracy"] == accuracy_score(labels, logits.argmax(axis=1))
+    top5 = top_k_accuracy_score(labels, logits, k=5, labels=range(7))
+    np.testing.assert_allclose(scored["top5_accuracy"], top5)
 
 
 @given(logits_and_labels)
@@ -37,12 +39,12 @@ def test_the_classification_equals_scikit_learns(drawn: tuple[np.ndarray, np.nda
     logits, labels = drawn
     predicted = logits.argmax(axis=1)
     report = classification(logits, labels, CLASSES)
-    assert report["confusion"] == confusion_matrix(labels, predicted, labels=range(4)).tolist()
-    recall = recall_score(labels, predicted, labels=range(4), average=None, zero_division=0)
+    assert report["confusion"] == confusion_matrix(labels, predicted, labels=range(7)).tolist()
+    recall = recall_score(labels, predicted, labels=range(7), average=None, zero_division=0)
     np.testing.assert_allclose(list(report["recall"].values()), recall)
     assert list(report["recall"]) == CLASSES
     assert report["images"] == len(labels)
-    assert {k: report[k] for k in ("loss", "accuracy")} == score(logits, labels)
+    assert {k: report[k] for k in ("loss", "accuracy", "top5_accuracy")} == score(logits, labels)
     share, n, z = report["accuracy"], len(labels), stats.norm.ppf(0.975)
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
@@ -53,7 +55,7 @@ def test_the_classification_equals_scikit_learns(drawn: tuple[np.ndarray, np.nda
 
 def test_a_confusion_by_hand() -> None:
     predicted = np.array([0, 0, 1, 1, 1, 3])
-    report = classification(np.eye(4, dtype=np.float32)[predicted], np.array([0, 1, 1, 1, 3, 3]), CLASSES)
+    report = classification(np.eye(4, dtype=np.float32)[predicted], np.array([0, 1, 1, 1, 3, 3]), CLASSES[:4])
     assert report["confusion"] == [[1, 0, 0, 0], [1, 2, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1]]
     assert report["recall"] == {"ant": 1.0, "bee": 2 / 3, "cow": 0.0, "dog": 0.5}
     assert report["accuracy"] == 4 / 6
@@ -119,3 +121,16 @@ def test_calibration_counts_every_image_once_and_keeps_the_accuracy(drawn: tuple
     assert 0 <= error <= 1
     gap = abs(mean - (table["images"] * table["confidence"]).sum() / len(labels))
     assert error >= gap - 1e-12  # bins that err to both sides cannot cancel
+
+
+def test_of_equal_logits_the_first_five_count() -> None:
+    """So a network that tells nothing apart is no better than chance on a balanced set."""
+    scored = score(np.zeros((20, 10), np.float32), np.arange(20) % 10)
+    assert (scored["accuracy"], scored["top5_accuracy"]) == (0.1, 0.5)
+    assert "top5_accuracy" not in score(np.zeros((20, 5), np.float32), np.arange(20) % 5)
+
+
+def test_a_superclass_is_right_where_a_class_of_it_was_named() -> None:
+    """Classes 0 and 2 are one superclass, 1 and 3 the other."""
+    logits = np.eye(4, dtype=np.float32)[[0, 2, 1, 3, 3]]
+    assert coarse_accuracy(logits, np.array([0, 0, 0, 1, 2]), np.array([0, 1, 0, 1])) == 3 / 5

@@ -13,12 +13,12 @@ import mlflow
 import numpy as np
 import pytest
 import tensorflow as tf
-from sklearn.metrics import accuracy_score, log_loss
+from cards import card
+from sklearn.metrics import accuracy_score, log_loss, top_k_accuracy_score
 from train.processed import TEST, TRAIN, VALIDATION, write_mnist
 from train.small import timeless
 
 from cnnlab import files, track
-from cnnlab.data.catalog import lookup
 from cnnlab.data.store import open_processed
 from cnnlab.errors import UserError
 from cnnlab.nets.build import build
@@ -158,6 +158,8 @@ def test_metrics_equal_a_recomputation_from_the_predictions(seed_folder: tuple[i
             loss = log_loss(truth, probabilities, labels=range(10))
             np.testing.assert_allclose(metrics[f"{part}_loss"], loss, rtol=1e-6)
             assert metrics[f"{part}_accuracy"] == accuracy_score(truth, logits.argmax(axis=1))
+            top5 = top_k_accuracy_score(truth, logits, k=5, labels=range(10))
+            assert metrics[f"{part}_top5_accuracy"] == pytest.approx(top5)
     history = rows(folder / "history.csv")
     assert metrics["validation_loss"] == history[-1]["val_loss"]
     assert (metrics["epochs"], metrics["train_seconds"]) == (2, sum(row["seconds"] for row in history))
@@ -208,7 +210,7 @@ def test_the_seed_gives_the_initial_weights(tmp_path: Path) -> None:
     run = RUN.model_copy(update={"variant": "still", "seed": 3, "epochs": 1, "optimizer": still})
     made(run, tmp_path / "checkpoint.npz").execute(tmp_path)
     keras.utils.set_random_seed(3)
-    expected = build(RUN.network, lookup("mnist")).get_weights()
+    expected = build(RUN.network, card("mnist")).get_weights()
     found = keras.saving.load_model(tmp_path / "model.keras").get_weights()
     assert all(np.allclose(a, b, rtol=0, atol=1e-20) for a, b in zip(found, expected, strict=True))
 
@@ -536,4 +538,6 @@ def test_devices_and_feeding_change_no_result(recorder: Recorder, trained: Path,
     )
     assert_same_outcome(tmp_path / "out", trained)
     parts = ("train", "validation", "test")
-    assert recorder.final.keys() == {f"{part}_{metric}" for part in parts for metric in ("loss", "accuracy")}
+    assert recorder.final.keys() == {
+        f"{part}_{metric}" for part in parts for metric in ("loss", "accuracy", "top5_accuracy")
+    }

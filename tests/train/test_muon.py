@@ -57,6 +57,23 @@ def test_a_step_is_as_long_as_one_of_adam(shape: tuple[int, ...], size: float) -
     assert np.sqrt(np.mean(variable.numpy() ** 2)) == pytest.approx(0.2 * 0.1, rel=0.25)
 
 
+@pytest.mark.parametrize("ns_steps", [1, 3])
+def test_steps_as_jordan_takes_them(ns_steps: int) -> None:
+    """Filters norm 1 at most, by his iteration 3.4445 X - 4.775 X XᵀX + 2.0315 X XᵀX XᵀX in NumPy, row by filter."""
+    gradient = np.random.default_rng(0).normal(size=(3, 3, 4, 8))
+    knobs = Optimizer(name="muon", learning_rate=0.25, momentum=0.6, rms_rate=None, ns_steps=ns_steps)
+    optimizer, variable = recipe.optimizer(knobs, 10), keras.Variable(np.zeros(gradient.shape))
+    optimizer.build([variable, keras.Variable(np.zeros((2, 2)))])
+    optimizer.apply([keras.ops.convert_to_tensor(gradient, "float32")], [variable])
+    x = np.moveaxis(gradient, -1, 0).reshape(8, -1)
+    x = x / np.linalg.norm(x)
+    for _ in range(ns_steps):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.775 * square + 2.0315 * square @ square) @ x
+    expected = -0.25 * np.moveaxis(x.reshape(8, 3, 3, 4), 0, -1)
+    np.testing.assert_allclose(variable.numpy(), expected, atol=1e-5)
+
+
 def steps(optimizer: keras.optimizers.Optimizer, model: keras.Model) -> list[np.ndarray]:
     """What one step adds to each weight."""
     random = np.random.default_rng(0)

@@ -36,6 +36,7 @@ class PerStep(IntEnum):
 
 
 DRAWS = len(PerImage)
+MOST_STRETCHED = np.float32(4 / 3)  # ratio of a random crop's sides
 MIXING = len(PerStep)
 
 
@@ -45,6 +46,7 @@ class _Stream(IntEnum):
     IMAGES = 1
     STEP = 2
     ROWS = 3
+    CROPS = 4
 
 
 def draw(knobs: Augment, seed: int, epoch: int, step: int, rows: np.ndarray) -> np.ndarray:
@@ -75,6 +77,17 @@ def draw_mixing(knobs: Augment, seed: int, epoch: int, step: int) -> np.ndarray:
     alpha = knobs.cutmix if cutmix else knobs.mixup
     share = random.beta(alpha, alpha) if alpha else 1.0
     return np.array([share, row, column, cutmix], np.float32)
+
+
+def draw_crops(smallest: float, seed: int, epoch: int, step: int, batch: int) -> np.ndarray:
+    """The random crops of one global batch: (batch, 4) float32.
+
+    Columns: the area as a share of the picture, `smallest` to 1; width / height, 3:4 to 4:3, its logarithm uniform;
+    where the crop lies from top to bottom and from left to right, in [0, 1).
+    """
+    # Column after column, as in `draw`.
+    area, stretch, *place = np.random.default_rng([seed, epoch, step, _Stream.CROPS]).random((4, batch), np.float32)
+    return np.stack([smallest + (1 - smallest) * area, MOST_STRETCHED ** (2 * stretch - 1), *place], axis=1)
 
 
 def mixes(knobs: Augment) -> bool:

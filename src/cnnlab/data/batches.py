@@ -6,11 +6,16 @@ Both give the same pictures in the same order.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from itertools import groupby
 from typing import Any, Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from cnnlab.data.augment import draw_crops
+from cnnlab.data.pictures import UNREADABLE, Pictures, refuse
 
 STEPS_PER_CALL = 32  # a call of a few ms a step: long enough to hide its start, short enough for a live progress bar
 RESIDENT_BYTES = 2**31  # CIFAR-10 takes 154 MB; a share of any GPU's memory that leaves the network room
@@ -23,6 +28,7 @@ class Block:
 
     rows: np.ndarray
     first_step: int
+    key: tuple[int, int] | None = None  # seed and epoch, of which random crops are a function; None: no training
 
     @property
     def end(self) -> int:
@@ -32,7 +38,7 @@ class Block:
     def after(self, step: int) -> "Block":
         """The steps from `step` on."""
         done = max(0, step - self.first_step)
-        return Block(self.rows[done:], self.first_step + done)
+        return Block(self.rows[done:], self.first_step + done, self.key)
 
 
 def epoch_blocks(index: np.ndarray, batch_size: int, steps_per_call: int, seed: int, epoch: int) -> list[Block]:
@@ -49,7 +55,7 @@ def epoch_blocks(index: np.ndarray, batch_size: int, steps_per_call: int, seed: 
     before = random.choice([*range(0, whole, STEPS_PER_CALL), whole]) if rest else whole
     cut = before * batch_size
     parts = [*_calls(order[:cut], batch_size, steps_per_call), *_calls(order[cut : cut + rest], rest, 1)]
-    return _numbered([*parts, *_calls(order[cut + rest :], batch_size, steps_per_call)])
+    return _numbered([*parts, *_calls(order[cut + rest :], batch_size, steps_per_call)], (seed, epoch))
 
 
 def blocks(index: np.ndarray, batch_size: int) -> list[Block]:
@@ -66,9 +72,9 @@ def _calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> list[np.n
     return [steps[first : first + steps_per_call] for first in range(0, len(steps), steps_per_call)]
 
 
-def _numbered(parts: list[np.ndarray]) -> list[Block]:
+def _numbered(parts: list[np.ndarray], key: tuple[int, int] | None = None) -> list[Block]:
     first_steps = np.cumsum([0, *map(len, parts)]).tolist()
-    return [Block(rows, first) for rows, first in zip(parts, first_steps[:-1], strict=True)]
+    return [Block(rows, first, key) for rows, first in zip(parts, first_steps[:-1], strict=True)]
 
 
 def share(batch: int, replica: int, replicas: int, halo: int = 0) -> np.ndarray:
@@ -132,7 +138,7 @@ class Resident:
 class Streamed:
     """Images and labels that stay on disk; `images` is usually memory-mapped. Shapes and types as `Resident`."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray | Pictures, labels: np.ndarray) -> None:
         self._images = images
         self.labels = np.asarray(labels)
 
@@ -145,22 +151,26 @@ class Streamed:
         self, blocks: Sequence[Block], strategy: tf.distribute.Strategy, halo: int = 0
     ) -> Iterator[tuple[Block, Any]]:
         """Each block with what `take` needs on each replica: its images and labels, read ahead by tf.data."""
-        replicas = strategy.num_replicas_in_sync
         numbers = strategy.experimental_distribute_values_from_function(
             lambda c: tf.constant(c.replica_id_in_sync_group)
         )
         local = [int(number) for number in strategy.experimental_local_results(numbers)]
+        replicas = strategy.num_replicas_in_sync
+        ahead = self._ahead(blocks, lambda batch: [share(batch, replica, replicas, halo) for replica in local])
+        for block, sources in zip(blocks, ahead.prefetch(2), strict=True):
+            yield block, _per_replica(strategy, dict(zip(local, sources, strict=True)).__getitem__)
+
+    def _ahead(self, blocks: Sequence[Block], columns: Callable[[int], list[np.ndarray]]) -> tf.data.Dataset:
+        """Of each block, images and labels for each replica here, whose `columns` depend on the batch size."""
 
         def read() -> Iterator[tuple[tuple[np.ndarray, np.ndarray], ...]]:
             for block in blocks:
-                mine = [block.rows[:, share(block.rows.shape[1], replica, replicas, halo)] for replica in local]
+                mine = [block.rows[:, own] for own in columns(block.rows.shape[1])]
                 yield tuple((self._images[rows], self.labels[rows].astype(np.int64)) for rows in mine)
 
         shape = (None, None, *self._images.shape[1:])
         signature = (tf.TensorSpec(shape, tf.uint8), tf.TensorSpec((None, None), tf.int64))
-        ahead = tf.data.Dataset.from_generator(read, output_signature=(signature,) * len(local)).prefetch(2)
-        for block, sources in zip(blocks, ahead, strict=True):
-            yield block, _per_replica(strategy, dict(zip(local, sources, strict=True)).__getitem__)
+        return tf.data.Dataset.from_generator(read, output_signature=(signature,) * len(columns(1)))
 
     def take(self, source: Any, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """As `Resident.take`."""
@@ -168,16 +178,68 @@ class Streamed:
         return _as_floats(images[step]), labels[step]
 
 
+class Decoded(Streamed):
+    """Pictures that are decoded ahead of every step; a training cuts random crops where `smallest_crop` is above 0."""
+
+    def __init__(self, images: Pictures, labels: np.ndarray, smallest_crop: float) -> None:
+        super().__init__(images, labels)
+        self._pictures = images
+        self._smallest_crop = smallest_crop
+
+    def feed(
+        self, blocks: Sequence[Block], strategy: tf.distribute.Strategy, halo: int = 0
+    ) -> Iterator[tuple[Block, Any]]:
+        """As `Streamed.feed`; raises UserError for a file that cannot be read any more."""
+        try:
+            yield from super().feed(blocks, strategy, halo)
+        except UNREADABLE as error:
+            raise refuse(error) from error
+
+    def _ahead(self, blocks: Sequence[Block], columns: Callable[[int], list[np.ndarray]]) -> tf.data.Dataset:
+        replicas = len(columns(1))
+        runs = [list(run) for _, run in groupby(blocks, lambda block: block.rows.shape)]
+        sources = [[self._read(run, columns(run[0].rows.shape[1])[i]) for run in runs] for i in range(replicas)]
+        return tf.data.Dataset.zip(tuple(reduce(tf.data.Dataset.concatenate, source) for source in sources))
+
+    def _read(self, run: Sequence[Block], columns: np.ndarray) -> tf.data.Dataset:
+        """Of each of some blocks of one shape, the images and labels in these columns."""
+        rows = np.stack([block.rows[:, columns] for block in run])
+        crops = np.concatenate([self._crops(block)[:, columns] for block in run]) if self._cropped(run) else None
+        pictures = self._pictures.read(rows.reshape(-1), None if crops is None else crops.reshape(-1, 4))
+        images = pictures.batch(rows[0].size, drop_remainder=True).map(
+            lambda flat: tf.reshape(flat, (*rows.shape[1:], *self._pictures.shape[1:]))
+        )
+        return tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(self.labels[rows].astype(np.int64))))
+
+    def _cropped(self, run: Sequence[Block]) -> bool:
+        return self._smallest_crop > 0 and run[0].key is not None
+
+    def _crops(self, block: Block) -> np.ndarray:
+        """(steps, batch, 4), see `augment.draw_crops`."""
+        seed, epoch = block.key or (0, 0)
+        steps, batch = block.rows.shape
+        first = block.first_step
+        return np.stack(
+            [draw_crops(self._smallest_crop, seed, epoch, step, batch) for step in range(first, first + steps)]
+        )
+
+
 Data = Resident | Streamed
 
 
 def place(
-    images: np.ndarray,
+    images: np.ndarray | Pictures,
     labels: np.ndarray,
     strategy: tf.distribute.Strategy,
     feeding: Literal["auto", "resident", "streamed"] = "auto",
+    smallest_crop: float = 0.0,
 ) -> Data:
-    """The data set resident on the devices or streamed from disk; `auto` decides by its size (`RESIDENT_BYTES`)."""
+    """The data set resident on the devices or streamed from disk; `auto` decides by its size (`RESIDENT_BYTES`).
+
+    Pictures are always streamed; `smallest_crop` is the `crop` of section augment.
+    """
+    if isinstance(images, Pictures):
+        return Decoded(images, labels, smallest_crop)
     resident = images.nbytes <= RESIDENT_BYTES if feeding == "auto" else feeding == "resident"
     return Resident(images, labels, strategy) if resident else Streamed(images, labels)
 

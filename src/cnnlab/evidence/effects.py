@@ -7,6 +7,7 @@ import pandas as pd
 from scipy.stats import ttest_rel
 
 CONFIDENCE = 0.95
+ALIKE = 1e-9  # points; differences within it are one difference, but for rounding
 COSTS = ("seconds", "training_flop", "parameters")
 
 
@@ -18,7 +19,8 @@ def effects(runs: pd.DataFrame, against: Mapping[str, str]) -> pd.DataFrame:
     mean of the paired differences and its 95 % Student t interval, in percentage points; `p` is the paired t test's,
     `p_holm` corrected for all settings tested (Holm 1979, Scand. J. Statist. 6, 65–70). `verdict` is improves or
     worsens where `p_holm` is below 0.05, else no evidence. Costs are ratios of means to the base's. `run_ids` and
-    `base_run_ids` are the pairs behind it, in the order of seeds. With one pair there is no interval and no test.
+    `base_run_ids` are the pairs behind it, in the order of seeds. One pair, or pairs that all differ alike, have no
+    spread to judge by: no interval, no test.
 
     Raises ValueError where a setting has two trainings with the same seed, or shares no seed with its base.
     """
@@ -67,11 +69,9 @@ def _effect(rows: pd.DataFrame, reference: pd.DataFrame, setting: str, base: str
 
 
 def _interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """The mean's interval and the p value of no difference; differences without any spread leave no doubt."""
-    if len(differences) < 2:
+    """The mean's interval and the p value of no difference; a few accuracies, which are counts, may tie by chance."""
+    if len(differences) < 2 or np.ptp(differences) < ALIKE:
         return np.nan, np.nan, np.nan
-    if np.ptp(differences) == 0:
-        return differences[0], differences[0], float(differences[0] == 0)
     test = ttest_rel(differences, np.zeros_like(differences))
     interval = test.confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high), float(test.pvalue)

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import track
-from cnnlab.data.catalog import lookup
+from cnnlab.data.store import Card, read_card
 from cnnlab.errors import UserError
 from cnnlab.evidence import figures
 from cnnlab.files import MODELS, REPORTS, write_text
 from cnnlab.params import Run
-from cnnlab.train.evaluate import classification, mean_interval
+from cnnlab.train.evaluate import classification, coarse_accuracy, mean_interval
 
 EVALUATION = REPORTS / "evaluation"
 
@@ -31,13 +31,13 @@ def evaluate_variant(runs: Sequence[Run]) -> None:
     metrics.json: means over seeds, with a 95 % interval of the test accuracy; runs.csv: a row a run; confusion.csv: a
     row a test image of the first seed; confusion.png and curves.png. Raises UserError where a run is missing.
     """
-    classes = lookup(runs[0].data).classes
+    card = read_card(runs[0].data)
     folder = EVALUATION / runs[0].variant
-    table = pd.DataFrame([_run_row(run, classes) for run in runs])
+    table = pd.DataFrame([_run_row(run, card) for run in runs])
     write_text(folder / "runs.csv", table.to_csv(index=False))
     write_text(folder / "metrics.json", json.dumps(summary(table), indent=2) + "\n")
     for run in reversed(runs):  # the first seed's pictures are the ones that stay
-        _draw(run, folder, list(classes))
+        _draw(run, folder, list(card["classes"]))
         _add_to_mlflow(run, folder)
 
 
@@ -60,37 +60,46 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _run_row(run: Run, classes: Sequence[str]) -> dict[str, Any]:
+def _run_row(run: Run, card: Card) -> dict[str, Any]:
     folder = run_folder(run)
     try:
         metrics = json.loads((folder / "metrics.json").read_text())
         run_id = json.loads((folder / "run.json").read_text())["run_id"]
-        test = _classification(folder, classes)
+        logits, labels = _predictions(folder)
     except FileNotFoundError as error:
         raise UserError(
             f"Run {run.variant} seed {run.seed} is missing. Expected {error.filename}. "
             f"Run: make train VARIANT={run.variant}"
         ) from error
-    interval = {f"test_{name}": test[name] for name in ("accuracy_low", "accuracy_high")}
-    return {"variant": run.variant, "data": run.data, "seed": run.seed, "run_id": run_id, **metrics, **interval}
+    test = classification(logits, labels, list(card["classes"]))
+    told = {f"test_{name}": test[name] for name in ("accuracy_low", "accuracy_high")}
+    if card["superclasses"]:
+        told["test_coarse_accuracy"] = coarse_accuracy(logits, labels, _groups(card))
+    return {"variant": run.variant, "data": run.data, "seed": run.seed, "run_id": run_id, **metrics, **told}
 
 
-def _classification(folder: Path, classes: Sequence[str]) -> dict[str, Any]:
+def _predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels of the test images."""
     with np.load(folder / "predictions.npz", allow_pickle=False) as file:
-        return classification(file["test_logits"], file["test_labels"], list(classes))
+        return file["test_logits"], file["test_labels"]
+
+
+def _groups(card: Card) -> np.ndarray:
+    """The number of each class's superclass."""
+    group = {name: number for number, members in enumerate(card["superclasses"].values()) for name in members}
+    return np.array([group[name] for name in card["classes"]])
 
 
 def _draw(run: Run, folder: Path, classes: list[str]) -> None:
     source = run_folder(run)
-    test = _classification(source, classes)
+    logits, labels = _predictions(source)
+    test = classification(logits, labels, classes)
     title = f"{run.variant}, seed {run.seed}: {100 * test['accuracy']:.1f} % of {test['images']:,} test images"
     figures.confusion(folder / "confusion.png", np.array(test["confusion"]), classes, title)
     history, curve = pd.read_csv(source / "history.csv"), pd.read_csv(source / "curve.csv")
     figures.learning_curves(folder / "curves.png", {run.variant: (history, curve)})
-    with np.load(source / "predictions.npz", allow_pickle=False) as file:
-        actual, predicted = file["test_labels"], file["test_logits"].argmax(axis=1)
     names = np.array(classes)
-    pairs = pd.DataFrame({"actual": names[actual], "predicted": names[predicted]})
+    pairs = pd.DataFrame({"actual": names[labels], "predicted": names[logits.argmax(axis=1)]})
     write_text(folder / "confusion.csv", pairs.to_csv(index=False))
 
 

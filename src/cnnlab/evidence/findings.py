@@ -1,4 +1,4 @@
-"""What the pipeline measured for the homework's first question, in tables: variants, classes, mistakes, confidence."""
+"""What the pipeline measured for the homework, in tables: variants, classes, mistakes, confidence, transfers."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ import pandas as pd
 from scipy.special import softmax
 
 from cnnlab import params
-from cnnlab.data.catalog import lookup
+from cnnlab.data.store import read_card
+from cnnlab.errors import UserError
 from cnnlab.evidence.evaluation import EVALUATION, run_folder, summary
 from cnnlab.files import REPORTS
 from cnnlab.train.evaluate import calibration, classification
@@ -18,13 +19,22 @@ from cnnlab.train.evaluate import calibration, classification
 SHOWN = 18  # mistakes in the picture
 SURE = 0.9  # a confidence above which a mistake counts as a sure one
 
+TRANSFER = {
+    "adaptations": "changes",
+    "layers": "layers",
+    "transfers": "runs",
+    "transfer_effects": "effects",
+    "lacking": "lacking",
+}
+
 
 @dataclass(frozen=True)
 class Findings:
     """All that the page tells, each table as it lies in the folder that its comment names."""
 
     before: str  # the variant that the homework asks to improve
-    after: str  # the one with the best validation accuracy
+    after: str  # of the others, the one with the best validation accuracy; `before` where there is no other
+    searched: str | None  # the variant that the sweep began with; None where it searched on another data set
     budget: str
     variants: pd.DataFrame  # homework/variants.csv, by name
     classes: pd.DataFrame  # homework/classes.csv
@@ -36,10 +46,18 @@ class Findings:
     runs: pd.DataFrame  # ablation/runs.csv
     trials: pd.DataFrame  # sweep/trials.csv
     importances: pd.DataFrame  # sweep/importances.csv
+    adaptations: pd.DataFrame  # transfer/changes.csv
+    layers: pd.DataFrame  # transfer/layers.csv
+    transfers: pd.DataFrame  # transfer/runs.csv
+    transfer_effects: pd.DataFrame  # transfer/effects.csv
+    lacking: pd.DataFrame  # transfer/lacking.csv
 
 
 def gather(parameters: params.Params) -> Findings:
-    """Read and compute all findings; the best variant is chosen by the mean validation accuracy of its runs."""
+    """Read and compute all findings; the best variant is chosen by the mean validation accuracy of its runs.
+
+    Raises UserError where a run is missing.
+    """
     before = parameters.ablation.base
     on_demand = {name: v for name, v in parameters.on_demand.items() if _is_at_hand(parameters, name)}
     known = {**params.variants(parameters), **on_demand}
@@ -51,6 +69,7 @@ def gather(parameters: params.Params) -> Findings:
     return Findings(
         before=before,
         after=after,
+        searched=parameters.sweep.base if parameters.sweep.data == parameters.ablation.data else None,
         budget=parameters.budget,
         variants=variants,
         classes=_classes(first[before], first[after]),
@@ -59,19 +78,30 @@ def gather(parameters: params.Params) -> Findings:
         changes=_changes(parameters),
         **{name: pd.read_csv(REPORTS / "ablation" / f"{name}.csv") for name in ("effects", "ladder", "runs")},
         **{name: pd.read_csv(REPORTS / "sweep" / f"{name}.csv") for name in ("trials", "importances")},
+        **{name: pd.read_csv(REPORTS / "transfer" / f"{file}.csv") for name, file in TRANSFER.items()},
     )
 
 
 def _is_at_hand(parameters: params.Params, name: str) -> bool:
-    """Whether a variant was trained and evaluated in this checkout."""
+    """Whether a variant was trained by its present recipe, and evaluated, in this checkout."""
     first = params.runs(parameters, name)[0]
-    return (EVALUATION / name / "runs.csv").exists() and (run_folder(first) / "predictions.npz").exists()
+    record = run_folder(first) / "run.json"
+    if not ((EVALUATION / name / "runs.csv").exists() and record.exists()):
+        return False
+    recipe = json.loads(first.model_dump_json())
+    return bool(recipe.items() <= json.loads(record.read_text()).items())
 
 
 def predictions(run: params.Run) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels of the test images."""
-    with np.load(run_folder(run) / "predictions.npz", allow_pickle=False) as file:
-        return file["test_logits"], file["test_labels"]
+    """Logits and labels of the test images. Raises UserError where they are missing."""
+    try:
+        with np.load(run_folder(run) / "predictions.npz", allow_pickle=False) as file:
+            return file["test_logits"], file["test_labels"]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"Run {run.variant} seed {run.seed} is missing. Expected {error.filename}. "
+            f"Run: make train VARIANT={run.variant} SEEDS={run.seed + 1}"
+        ) from error
 
 
 def run_id(run: params.Run) -> str:
@@ -110,7 +140,7 @@ def _trust(run: params.Run) -> dict[str, float]:
 
 def _classes(before: params.Run, after: params.Run) -> pd.DataFrame:
     """A row a class: recall, a share of 1, of the runs before and after, and the gain in points, the greatest first."""
-    classes = list(lookup(before.data).classes)
+    classes = list(read_card(before.data)["classes"])
     recall = {run.variant: classification(*predictions(run), classes)["recall"] for run in (before, after)}
     sides = {"before": recall[before.variant], "after": recall[after.variant]}
     table = pd.DataFrame({"class": classes, **{side: [values[c] for c in classes] for side, values in sides.items()}})
@@ -129,7 +159,7 @@ def _bins(run: params.Run) -> pd.DataFrame:
 def _mistakes(run: params.Run) -> pd.DataFrame:
     """The run's mistakes, the surest first: number of the test image, classes, confidence, a share of 1."""
     logits, labels = predictions(run)
-    classes = np.array(lookup(run.data).classes)
+    classes = np.array(read_card(run.data)["classes"])
     guesses, confidence = logits.argmax(axis=1), softmax(logits.astype(np.float64), axis=1).max(axis=1)
     rows = pd.DataFrame({
         "image": np.arange(len(labels)), "actual": classes[labels], "predicted": classes[guesses],
@@ -144,14 +174,19 @@ def _changes(parameters: params.Params) -> pd.DataFrame:
     rungs = parameters.ablation.ladder
     flat = {name: _flat(params.variant(parameters, name)) for name in rungs}
     rows = [
-        {"rung": rung, "below": below, "knob": knob, "from": flat[below].get(knob), "to": value}
+        {"rung": rung, "below": below, "knob": knob, "from": flat[below].get(knob), "to": flat[rung].get(knob)}
         for below, rung in pairwise(rungs)
-        for knob, value in flat[rung].items()
-        if knob not in ("epochs", "validation") and flat[below].get(knob) != value
+        for knob in dict.fromkeys([*flat[rung], *flat[below]])
+        if knob not in ("epochs", "validation") and flat[below].get(knob) != flat[rung].get(knob)
     ]
-    return pd.DataFrame(rows, columns=["rung", "below", "knob", "from", "to"])
+    return pd.DataFrame(rows, columns=["rung", "below", "knob", "from", "to"], dtype=object)
 
 
 def _flat(variant: params.Variant) -> dict[str, Any]:
     """A variant's values by dotted keys."""
     return {str(key): value for key, value in pd.json_normalize(variant.model_dump()).iloc[0].items()}
+
+
+def records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """A mapping a row, with keys that are words."""
+    return [{str(key): value for key, value in row.items()} for row in rows.to_dict("records")]

@@ -1,4 +1,4 @@
-"""The answer to the homework's first question: a page with its tables and pictures, in English or Russian."""
+"""The answers to the homework's two questions: a page with its tables and pictures, in English or Russian."""
 
 from pathlib import Path
 
@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 
 from cnnlab import params
-from cnnlab.data.catalog import lookup
-from cnnlab.data.store import open_processed
-from cnnlab.evidence import chapters, figures, homework_figures
+from cnnlab.data.store import open_processed, read_card
+from cnnlab.evidence import figures, homework_figures, question1, question2
 from cnnlab.evidence.evaluation import run_folder
 from cnnlab.evidence.findings import Findings, gather, predictions
 from cnnlab.evidence.page import Page
@@ -30,7 +29,9 @@ def write_homework(parameters: params.Params) -> list[Path]:
     for name in TABLES:
         write_text(FOLDER / f"{name}.csv", getattr(found, name).to_csv(index=False))
     _draw(parameters, found, language)
-    page = chapters.write(found, Page(language, FOLDER))
+    page = Page(language, FOLDER)
+    question1.write(found, page)
+    question2.write(found, page)
     write_text(FOLDER / "claims.csv", page.sources().to_csv(index=False))
     write_text(REPORTS / "homework.md", page.markdown())
     write_text(REPORTS / "homework.html", page.html())
@@ -39,7 +40,7 @@ def write_homework(parameters: params.Params) -> list[Path]:
 
 def _draw(parameters: params.Params, found: Findings, language: Language) -> None:
     data = parameters.ablation.data
-    classes, images = list(lookup(data).classes), open_processed(data).test_images
+    classes, images = list(read_card(data)["classes"]), open_processed(data).test_images
     effects = found.effects.assign(setting=found.effects["setting"].map(language.name))
     figures.forest(FOLDER / "forest.png", effects, found.before, language)
     if parameters.ablation.ladder:
@@ -52,6 +53,8 @@ def _draw(parameters: params.Params, found: Findings, language: Language) -> Non
     figures.learning_curves(FOLDER / "curves.png", curves, language)
     figures.confusions(FOLDER / "confusion.png", matrices, [language.name(c) for c in classes], language)
     homework_figures.mistakes(FOLDER / "mistakes.png", found.mistakes, images[found.mistakes["image"]], language)
+    if found.transfers["share"].nunique() > 1:
+        homework_figures.low_data(FOLDER / "low_data.png", found.transfers, language)
     homework_figures.reliability(FOLDER / "calibration.png", found.calibration, language)
 
 

@@ -19,10 +19,11 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; margin: 1rem 0; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 th { border-bottom: 2px solid #1b1b3a; } img { max-width: 100%; height: auto; }
-code { font-size: .9em; overflow-wrap: anywhere; } a { color: #1b5e8a; }
+code { font-size: .9em; overflow-wrap: anywhere; } td code { white-space: nowrap; } a { color: #1b5e8a; }
 """
 
 Claim = tuple[str, str, str]  # a sentence, a file of the reports, and its rows: column: value, value; column: value
+EVERY_ROW = "all"  # in place of a claim's rows
 
 
 @dataclass
@@ -63,11 +64,16 @@ class Page:
         """A picture in `folder`, with what it shows in words."""
         self.blocks.append(f"![{self.language(english)}]({self.folder.name}/{name})")
 
-    def markdown(self) -> str:
-        """The page, which lies beside `folder`, with the sources of its sentences at the end."""
+    def markdown(self, *, linked: bool = True) -> str:
+        """The page, which lies beside `folder`, with the sources of its sentences at the end, `linked` to the files."""
         rows = [
-            [str(c["number"]), f"[{c['file']}]({c['file']})", str(c["rows"]), _short(str(c["run_ids"]))]
-            for c in self.sources().to_dict("records")
+            [
+                str(claim["number"]),
+                f"[{claim['file']}]({claim['file']})" if linked else f"`{claim['file']}`",
+                str(claim["rows"]),
+                _short(str(claim["run_ids"])),
+            ]
+            for claim in self.sources().to_dict("records")
         ]
         end = Page(self.language, self.folder, ['<a id="sources"></a>'])
         end.heading("Where each sentence comes from")
@@ -82,18 +88,18 @@ class Page:
     def _run_ids(self, file: str, rows: str) -> str:
         """The MLflow runs that the rows name, each once."""
         table = pd.read_csv(self.folder.parent / file)
-        for part in rows.split("; "):
+        for part in rows.split("; ") if rows != EVERY_ROW else ():
             column, values = part.split(": ")
             table = table[table[column].astype(str).isin(values.split(", "))]
-        cells = table[[column for column in table if "run_id" in str(column)]].stack()
+        cells = table[[column for column in table if "run_id" in str(column)]].stack().dropna()
         return " ".join(dict.fromkeys(run_id for cell in cells for run_id in str(cell).split()))
 
     def html(self) -> str:
         """The page as one file that loads nothing: the pictures stand in it."""
-        body = MarkdownIt("commonmark").enable("table").render(self.markdown())
+        body = MarkdownIt("commonmark").enable("table").render(self.markdown(linked=False))
         body = re.sub(r'<img src="([^"]+)"', lambda m: f'<img src="{self._inline(m.group(1))}"', body)
         body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-        title = html.escape(self.blocks[0].lstrip("# "))
+        title = html.escape("; ".join(block.removeprefix("# ") for block in self.blocks if block.startswith("# ")))
         return (
             f'<!DOCTYPE html>\n<html lang="{self.language.code}">\n<head>\n<meta charset="utf-8">\n'
             f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'

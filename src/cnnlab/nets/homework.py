@@ -27,6 +27,7 @@ def homework(
     blocks: Sequence[int] = (2, 2),
     conv_dropout: Sequence[float] = (0.25, 0.25),
     kernel: int = 3,
+    stem_stride: int = 1,
     padding: str = "valid",
     activation: str = "relu",
     batch_norm: bool = False,
@@ -48,9 +49,12 @@ def homework(
     model = keras.Sequential([keras.Input(input_shape)], name="homework")
     if (scale, offset) != (1.0, 0.0):
         model.add(layers.Rescaling(scale, offset))
+    stride, side = stem_stride, max(kernel, 2 * stem_stride - 1)
     for count, convolutions, rate in zip(filters, blocks, conv_dropout, strict=True):
         for pads in ["same"] * (convolutions - 1) + [padding]:
-            _add(model, layers.Conv2D(count, kernel, padding=pads, use_bias=not batch_norm), activation)
+            layer = layers.Conv2D(count, side, strides=stride, padding=pads, use_bias=not batch_norm)
+            _add(model, layer, activation)
+            stride, side = 1, kernel
         if pooling == "stride":
             _add(model, layers.Conv2D(count, 2, strides=2, use_bias=not batch_norm), activation)
         else:

@@ -25,7 +25,8 @@ def speedrun(
     `classifier_activation` is None. The first layer's kernel does not train: `whiten` sets it from pictures. Each entry
     of `filters` is a stage: convolution, 2×2 maximum pool, normalisation, GELU, convolution, normalisation, GELU; a
     convolution begins by passing its input on where it has filters enough (Dirac), and its filters keep norm 1, as the
-    authors' code for Muon keeps it on average. `norm_momentum` is what a normalisation's running mean keeps at a step.
+    authors' code for Muon keeps it on average. The classifier begins almost silent: deviation 1 / its inputs, as the
+    authors divide logits by them. `norm_momentum` is what a normalisation's running mean keeps at a step.
     """
     model = keras.Sequential([keras.Input(input_shape)], name="speedrun")
     model.add(layers.Conv2D(2 * PATCH**2 * input_shape[-1], PATCH, name="whitening"))
@@ -38,7 +39,8 @@ def speedrun(
         _convolution(model, count)
         _normalised(model, norm_momentum)
     model.add(layers.GlobalMaxPooling2D())
-    model.add(layers.Dense(classes, use_bias=False))
+    quiet = keras.initializers.RandomNormal(stddev=1 / filters[-1])
+    model.add(layers.Dense(classes, use_bias=False, kernel_initializer=quiet))
     model.add(layers.Activation(classifier_activation))
     return model
 

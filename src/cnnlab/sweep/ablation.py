@@ -1,20 +1,18 @@
 """Ablations: base, each factor alone, rungs of a ladder, with the same seeds and images; their tables and picture."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial, TrialState
 
-from cnnlab import params, track
+from cnnlab import params
 from cnnlab.errors import UserError
-from cnnlab.evidence.effects import effects
 from cnnlab.evidence.figures import forest
 from cnnlab.files import REPORTS, write_text
 from cnnlab.sweep import space
-from cnnlab.sweep.plan import Attrs, Plan, Share, study_name
+from cnnlab.sweep.plan import Attrs, Share, study_name
+from cnnlab.sweep.settings import Settings, compared, failures, keep, table
+from cnnlab.sweep.storage import patiently
 from cnnlab.sweep.study import Ledger
 from cnnlab.sweep.sweep import conduct
 
@@ -22,56 +20,21 @@ FOLDER = REPORTS / "ablation"
 
 
 @dataclass(frozen=True)
-class Factors(Plan):
-    """Each of `settings` with seeds from 0: `seeds` of the base, by its name, and factors, `ladder_seeds` of rungs."""
+class Factors(Settings):
+    """An ablation: the base, which is the first setting, each of `factors` alone, and a `ladder` from the lowest rung.
 
-    settings: dict[str, params.Variant]
+    A rung is compared with the one below.
+    """
+
     factors: list[str]
-    ladder: list[str]  # from the lowest rung
-    seeds: int
-    ladder_seeds: int
+    ladder: list[str]
 
     kind = "ablation"
 
     @property
     def facts(self) -> Attrs:
         """What the report says of the study."""
-        return {"objectives": self.objectives, "factors": self.factors, "ladder": self.ladder, "seeds": self.seeds}
-
-    @property
-    def shown(self) -> tuple[str, Attrs]:
-        """The settings."""
-        told = "An ablation: the base, each factor alone and a ladder of variants, a run for each with each seed."
-        return told, {"study": self.study, "settings": ", ".join(self.settings), "seeds": self.seeds}
-
-    def check(self) -> None:
-        """The settings are valid variants already."""
-
-    def enqueued(self, first: int) -> list[tuple[Attrs, Attrs]]:
-        """All settings with one seed, then with the next: pairs are whole as early as possible."""
-        seeds = dict.fromkeys(self.ladder, self.ladder_seeds) | dict.fromkeys(
-            [next(iter(self.settings)), *self.factors], self.seeds
-        )
-        pairs = [
-            {"setting": name, "seed": seed}
-            for seed in range(max(seeds.values()))
-            for name in self.settings
-            if seed < seeds[name]
-        ]
-        return [(pair, {"role": self.kind}) for pair in pairs[first:]]
-
-    def choose(self, asked: optuna.Trial) -> params.Variant:
-        """The variant of the enqueued setting."""
-        asked.suggest_int("seed", 0, max(self.seeds, self.ladder_seeds) - 1)
-        return self.settings[asked.suggest_categorical("setting", list(self.settings))]
-
-    def seed(self, trial: FrozenTrial) -> int:
-        """The enqueued one."""
-        return int(trial.params["seed"])
-
-    def title(self, trial: FrozenTrial) -> str:
-        """Setting and seed."""
-        return f"{trial.params['setting']}, seed {trial.params['seed']}"
+        return {"objectives": self.objectives, "factors": self.factors, "ladder": self.ladder}
 
 
 def make_plan(parameters: params.Params, url: str) -> Factors:
@@ -86,8 +49,11 @@ def make_plan(parameters: params.Params, url: str) -> Factors:
     factors = {name: space.apply(base, ablation.factors[name], f"ablation.factors.{name}") for name in names}
     ladder = {name: params.variant(parameters, name) for name in ablation.ladder}
     settings = {ablation.base: base, **factors, **ladder}
+    seeds = dict.fromkeys(ladder, chosen.ladder_seeds) | dict.fromkeys(factors, chosen.seeds)
+    seeds[ablation.base] = max(chosen.seeds, seeds.get(ablation.base, 0))
     shared = {
         "settings": {name: variant.model_dump() for name, variant in settings.items()},
+        "ladder": ablation.ladder,
         "budget": chosen.model_dump(),
         "preprocess": parameters.preprocess.model_dump(),
     }
@@ -99,8 +65,7 @@ def make_plan(parameters: params.Params, url: str) -> Factors:
         settings=settings,
         factors=list(names),
         ladder=ablation.ladder,
-        seeds=chosen.seeds,
-        ladder_seeds=chosen.ladder_seeds,
+        seeds=seeds,
         epochs=chosen.epochs,
         train_images=chosen.train_images,
         validation=chosen.validation or base.validation or parameters.preprocess.validation,
@@ -119,9 +84,9 @@ def publish(ledger: Ledger) -> None:
 
     Raises UserError where no training of the base ended: there is nothing to compare with.
     """
-    facts = ledger.study.user_attrs
+    facts = patiently(lambda: ledger.study.user_attrs)
     base = ledger.study.study_name.rpartition("-")[0]
-    runs = table(ledger.study)
+    runs = patiently(lambda: table(ledger.study))
     if not any((runs["setting"] == base) & (runs["state"] == "COMPLETE")):
         told = "; ".join(runs.loc[runs["setting"] == base, "reason"].unique())
         raise UserError(f"No training of {base} ended. Expected one at least, to compare with. Received: {told}")
@@ -132,25 +97,7 @@ def publish(ledger: Ledger) -> None:
     write_text(FOLDER / "ladder.csv", rungs.to_csv(index=False))
     write_text(FOLDER / "summary.md", summary(found, rungs, runs, base))
     forest(FOLDER / "forest.png", found, base)
-    run = track.Run(ledger.parent)
-    for path in sorted(FOLDER.iterdir()):
-        run.log_file(path, "ablation")
-    run.finish()
-    print((FOLDER / "summary.md").read_text())
-
-
-def compared(runs: pd.DataFrame, against: Mapping[str, str]) -> pd.DataFrame:
-    """The effects of those settings of `against` of which, as of their bases, a training ended with a common seed."""
-    complete = runs[runs["state"] == "COMPLETE"]
-    seeds = complete.groupby("setting")["seed"].agg(set).to_dict()
-    paired = {name: base for name, base in against.items() if seeds.get(name, set()) & seeds.get(base, set())}
-    return effects(complete, paired)
-
-
-def table(study: optuna.Study) -> pd.DataFrame:
-    """A row a setting and seed, by its last attempt: state, accuracy (share of 1), cost, reason of failure."""
-    last = {(t.params["setting"], t.params["seed"]): t for t in study.get_trials(deepcopy=False) if "seed" in t.params}
-    return pd.DataFrame([_row(setting, seed, trial) for (setting, seed), trial in last.items()])
+    keep(ledger, FOLDER)
 
 
 def summary(found: pd.DataFrame, rungs: pd.DataFrame, runs: pd.DataFrame, base: str) -> str:
@@ -163,9 +110,7 @@ def summary(found: pd.DataFrame, rungs: pd.DataFrame, runs: pd.DataFrame, base: 
     ]
     if len(rungs):
         lines += ["", "Each rung against the one below:", "", *_table("rung", rungs)]
-    failed = runs[runs["state"] != "COMPLETE"]
-    lines += [f"- {r['setting']}, seed {r['seed']}, failed: {r['reason']}" for r in failed.to_dict("records")]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *failures(runs)]) + "\n"
 
 
 def _table(heading: str, found: pd.DataFrame) -> list[str]:
@@ -174,21 +119,11 @@ def _table(heading: str, found: pd.DataFrame) -> list[str]:
         "|---|---:|---|---:|---|---:|---:|---:|",
     ]
     for row in found.to_dict("records"):
-        spread = f" ({row['low']:+.2f} to {row['high']:+.2f})" if row["n"] > 1 else ""
-        p = f"{row['p_holm']:.3f}" if row["n"] > 1 else "–"
+        tested = pd.notna(row["p_holm"])
+        spread = f" ({row['low']:+.2f} to {row['high']:+.2f})" if tested else ""
+        p = f"{row['p_holm']:.3f}" if tested else "–"
         rows.append(
             f"| {row['setting']} | {row['n']} | {row['difference']:+.2f}{spread} | {p} | {row['verdict']} | "
             f"× {row['seconds']:.2f} | × {row['training_flop']:.2f} | × {row['parameters']:.2f} |"
         )
     return rows
-
-
-def _row(setting: str, seed: int, trial: FrozenTrial) -> dict[str, object]:
-    told = trial.user_attrs
-    return {
-        "setting": setting,
-        "seed": seed,
-        "state": trial.state.name,
-        "accuracy": trial.values[0] if trial.state is TrialState.COMPLETE else None,
-        **{name: told.get(name) for name in ("seconds", "steps", "training_flop", "parameters", "run_id", "reason")},
-    }

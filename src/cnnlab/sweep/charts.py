@@ -108,14 +108,19 @@ def label(value: Any) -> str:
 
 def basis(sweep: Sweep) -> str:
     """How many complete trials the importances rest on, and a warning where these are few."""
-    n = behind(sweep)
-    return f"from {count(n, 'complete trial')}{': a hint, not evidence' if n < max(FEW, len(shared(sweep))) else ''}"
+    told = f"from {count(len(behind(sweep)), 'complete trial')}"
+    return f"{told}: a hint, not evidence" if is_hint(sweep) else told
 
 
-def behind(sweep: Sweep) -> int:
-    """How many complete trials have every parameter that is weighed."""
+def is_hint(sweep: Sweep) -> bool:
+    """Whether the importances rest on too few trials to be more than a hint."""
+    return len(behind(sweep)) < max(FEW, len(shared(sweep)))
+
+
+def behind(sweep: Sweep) -> list[FrozenTrial]:
+    """The complete trials that have every parameter that is weighed."""
     names = set(shared(sweep))
-    return sum(trial.params.keys() >= names for trial in sweep.complete)
+    return [trial for trial in sweep.complete if trial.params.keys() >= names]
 
 
 def shared(sweep: Sweep) -> list[str]:

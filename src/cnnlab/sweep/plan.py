@@ -94,6 +94,11 @@ class Plan(ABC):
         """A trial's name for people."""
         return f"trial {trial.number}"
 
+    def tags(self, trial: FrozenTrial) -> dict[str, str]:
+        """What MLflow's run of a trial says of it, beside its place in the study."""
+        del trial
+        return {}
+
     def run(self, trial: FrozenTrial, images: int | None) -> params.Run:
         """The training of a trial on `images`; the same for all attempts, so that a later one finds the checkpoint."""
         variant = params.Variant.model_validate(trial.user_attrs["variant"])
@@ -168,6 +173,7 @@ def entry(plan: Plan, parent: str, trial: FrozenTrial) -> track.Entry:
             "optuna.study": plan.study,
             "optuna.trial": str(trial.number),
             **{f"optuna.{name}": str(attrs[name]) for name in ("original", "attempt", "role")},
+            **plan.tags(trial),
         },
         key=f"{parent}-{trial.number}",
     )

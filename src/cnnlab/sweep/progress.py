@@ -53,7 +53,7 @@ def status(plan: Plan) -> None:
         raise UserError(
             f"No study {plan.study}. Expected one that make sweep began with the present sweep section. Known: {known}."
         ) from error
-    Console().print(table(study))
+    Console().print(patiently(lambda: table(study)))
 
 
 def _row(trial: FrozenTrial) -> tuple[str, ...]:
@@ -88,13 +88,13 @@ class Progress:
     def show(self) -> None:
         """Show how it stands now: every second on a terminal, elsewhere where something changed."""
         study, now = self._ledger.study, time.monotonic()
-        line = counts(study)
+        line = patiently(lambda: counts(study))
         if now - self._painted < REPAINT_S if self._live else line == self._told:
             return
         self._told, self._painted = line, now
         line += f"  {now - self._begin:.0f} s gone{self._left()}"
         if self._live:
-            page = table(study)
+            page = patiently(lambda: table(study))
             page.caption = line
             self._live.update(page, refresh=True)
         else:

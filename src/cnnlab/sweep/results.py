@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from cnnlab.errors import UserError
 from cnnlab.files import write_text
 from cnnlab.sweep import figures, page
-from cnnlab.sweep.charts import Sweep, behind
+from cnnlab.sweep.charts import Sweep, behind, is_hint
 
 WHOLE = ("original", "attempt", "epochs", "steps", "parameters", "training_flop")  # columns of whole numbers
 
@@ -92,17 +92,20 @@ def write(study: Study, folder: Path) -> None:
         )
     sweep = _sweep(study, chosen)
     write_text(folder / "trials.csv", table(study).to_csv(index=False))
-    write_text(folder / "importances.csv", _importances(sweep).to_csv(index=False))
+    write_text(folder / "importances.csv", _importances(study, sweep).to_csv(index=False))
     write_text(folder / "best.yaml", _best_yaml(study, chosen))
     write_text(folder / "summary.md", comparison(study))
     figures.draw(folder, sweep)
     page.write(folder / "figures.html", sweep)
 
 
-def _importances(sweep: Sweep) -> pd.DataFrame:
-    """A row a setting that was weighed, the most important first: its share of 1, and of how many trials."""
-    rows = [{"setting": name, "share": share, "trials": behind(sweep)} for name, share in sweep.importances.items()]
-    return pd.DataFrame(rows, columns=["setting", "share", "trials"])
+def _importances(study: Study, sweep: Sweep) -> pd.DataFrame:
+    """A row a setting that was weighed, the most important first: its share of 1, and the trials behind it."""
+    trials = study.get_trials(deepcopy=False)
+    ids = [trials[trial.number].user_attrs.get("run_id", "") for trial in behind(sweep)]
+    told = {"trials": len(ids), "hint": is_hint(sweep), "run_ids": " ".join(ids)}
+    rows = [{"setting": name, "share": share, **told} for name, share in sweep.importances.items()]
+    return pd.DataFrame(rows, columns=["setting", "share", *told])
 
 
 def _order(trial: FrozenTrial) -> tuple[float, float, int]:

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import optuna
+from filelock import FileLock
 from optuna.exceptions import StorageInternalError
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from cnnlab.errors import UserError
@@ -32,7 +34,7 @@ def open_storage(url: str = "") -> optuna.storages.BaseStorage:
     """
     if not url:
         JOURNAL.parent.mkdir(exist_ok=True)
-        return optuna.storages.JournalStorage(JournalFileBackend(str(JOURNAL)))
+        return optuna.storages.JournalStorage(JournalFileBackend(str(JOURNAL), KernelLock()))
     if not url.startswith(("postgresql://", "postgresql+psycopg://")):
         raise UserError(
             "Invalid STORAGE. Expected nothing (a journal file in mlruns/) or postgresql://user:password@host/name. "
@@ -47,6 +49,26 @@ def open_storage(url: str = "") -> optuna.storages.BaseStorage:
         raise UserError(
             f"Cannot open STORAGE. Expected a PostgreSQL server and database. Received {masked(url)}: {reason}"
         ) from error
+
+
+class KernelLock(BaseJournalFileLock):
+    """The journal's lock, held by the kernel: a process that is killed within it lets it go.
+
+    Optuna's own lock is a link that outlives its process. With a journal at a relative path its age cannot be read, so
+    it was never released, and one kill -9 at the wrong millisecond stopped the sweep for ever (docs/LOG.md).
+    """
+
+    def __init__(self) -> None:
+        self._lock = FileLock(JOURNAL.with_suffix(".lock"))
+
+    def acquire(self) -> bool:
+        """Wait for the lock, however long its holder lives."""
+        self._lock.acquire()
+        return True
+
+    def release(self) -> None:
+        """Give it back."""
+        self._lock.release()
 
 
 def patiently(call: Callable[[], T], wait_s: float = PATIENCE_S) -> T:

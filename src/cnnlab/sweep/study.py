@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from cnnlab import track
 from cnnlab.errors import UserError
@@ -188,8 +188,13 @@ def alone(study: optuna.Study) -> Iterator[None]:
     backend = getattr(study._storage, "_backend", study._storage)
     if isinstance(backend, optuna.storages.RDBStorage):
         key = int.from_bytes(hashlib.sha256(study.study_name.encode()).digest()[:8], signed=True)
-        with patiently(backend.engine.connect) as connection:  # the lock ends with the transaction, thus with us
+
+        def locked() -> Connection:  # the lock ends with the transaction, thus with us
+            connection = backend.engine.connect()
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+            return connection
+
+        with patiently(locked):
             yield
     else:
         OWNERS.mkdir(parents=True, exist_ok=True)

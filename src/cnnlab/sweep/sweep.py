@@ -22,6 +22,7 @@ from cnnlab.sweep import results
 from cnnlab.sweep.plan import Plan, Share, shares
 from cnnlab.sweep.progress import Progress
 from cnnlab.sweep.search import Search
+from cnnlab.sweep.storage import patiently
 from cnnlab.sweep.study import OWNERS, Ledger, open_ledger
 
 FOLDER = REPORTS / "sweep"
@@ -52,9 +53,9 @@ def conduct(plan: Plan, places: list[Share]) -> Ledger:
 
 def publish(ledger: Ledger) -> None:
     """Write the results of a study into reports/sweep/, and keep them with its MLflow run."""
-    results.write(ledger.study, FOLDER)
+    patiently(lambda: results.write(ledger.study, FOLDER))
     run = track.Run(ledger.parent)
-    run.log_metrics([(len(ledger.trials()), results.metrics(ledger.study))])
+    run.log_metrics([(len(ledger.trials()), patiently(lambda: results.metrics(ledger.study)))])
     for path in sorted(FOLDER.iterdir()):
         run.log_file(path, "sweep")
     run.finish()

@@ -18,7 +18,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from cnnlab import params, track
-from cnnlab.data.catalog import lookup
 from cnnlab.data.store import open_processed
 from cnnlab.errors import UserError
 from cnnlab.nets.anatomy import training_flop
@@ -149,8 +148,9 @@ class Pruner(keras.callbacks.Callback):
 
 def _affordable_images(plan: Search, variant: params.Variant) -> int:
     """As many training images as cost at most what the base costs on its own: equal FLOPs make trials comparable."""
-    train, _ = open_processed(variant.data).split(plan.validation, None)
-    base, own = (training_flop(build(v.network, lookup(v.data))) for v in (plan.base, variant))
+    data = open_processed(variant.data)
+    train, _ = data.split(plan.validation, None)
+    base, own = (training_flop(build(v.network, data.card)) for v in (plan.base, variant))
     few = min(plan.train_images or len(train), len(train))
     return min(len(train), max(1, few * base // own))
 

@@ -10,12 +10,24 @@ from sklearn.metrics import confusion_matrix
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Mean cross-entropy (nats) and accuracy (share) of (n, classes) logits against (n,) labels, in float64."""
+    """Mean cross-entropy (nats) and accuracy (share) of (n, classes) logits against (n,) labels.
+
+    With more than five classes also top-5, ImageNet's second figure: the share of images whose class is among the five
+    with the largest logits; of equal ones those that come first, as for the accuracy.
+    """
     log_probability = log_softmax(logits.astype(np.float64), axis=1)
+    largest = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    top5 = {"top5_accuracy": float((largest == labels[:, None]).any(axis=1).mean())}
     return {
         "loss": float(-log_probability[np.arange(len(labels)), labels].mean()),
-        "accuracy": float((logits.argmax(axis=1) == labels).mean()),
+        "accuracy": float((largest[:, 0] == labels).mean()),
+        **(top5 if logits.shape[1] > 5 else {}),
     }
+
+
+def coarse_accuracy(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
+    """The share of images taken for a class of their own superclass; `groups` (classes,) numbers each class's."""
+    return float((groups[logits.argmax(axis=1)] == groups[labels]).mean())
 
 
 def classification(logits: np.ndarray, labels: np.ndarray, classes: list[str]) -> dict[str, Any]:

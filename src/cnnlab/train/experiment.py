@@ -15,12 +15,13 @@ import tensorflow as tf
 
 from cnnlab import params, track
 from cnnlab.data.batches import place
-from cnnlab.data.catalog import Split, lookup
+from cnnlab.data.catalog import Split
 from cnnlab.data.store import Processed, open_processed
 from cnnlab.errors import UserError, on_interrupt
 from cnnlab.files import CHECKPOINTS, MODELS, write_text
 from cnnlab.nets.anatomy import training_flop
 from cnnlab.nets.build import build
+from cnnlab.nets.carry import carry
 from cnnlab.nets.speedrun import whiten
 from cnnlab.train import recipe, state
 from cnnlab.train.callbacks import EarlyStopping, Logger, Saver
@@ -124,6 +125,7 @@ class Experiment:
     def _trained(self, watchers: Sequence[Watcher]) -> Iterator[Trained]:
         data = open_processed(self.run.data)
         train, validation = data.split(self.run.validation, self.run.train_images)
+        train = np.tile(train, self.run.passes)
         loop = self._loop(data, train)
         saved = self._restored(self.checkpoint, loop.model, data)
         standing = saved or state.State()
@@ -144,21 +146,39 @@ class Experiment:
 
     def _loop(self, data: Processed, train: np.ndarray) -> Loop:
         keras.config.set_dtype_policy(PRECISIONS[self.run.precision])
+        source = self._source()
         keras.utils.set_random_seed(self.run.seed)
         with self.strategy.scope():
-            model = build(self.run.network, lookup(self.run.data), data.card["mean"], data.card["std"])
+            model = build(self.run.network, data.card)
             if self.run.network.name == "speedrun":
                 whiten(model, data.train_images[train[:WHITENED]])
+            if source and self.run.start and not carry(source, model, frozen=self.run.start.frozen):
+                raise UserError(
+                    f"Invalid start of {self.run.variant}. Expected a variant whose first layers are alike. "
+                    f"Received: {self.run.start.variant}."
+                )
             recipe.prepare(model, self.run, steps=-(-len(train) // self.run.batch_size) * self.run.epochs)
             return Loop(
                 model,
-                place(data.train_images, data.train_labels, self.strategy, self.knobs.feeding),
+                place(data.train_images, data.train_labels, self.strategy, self.knobs.feeding, self.run.augment.crop),
                 self.strategy,
                 batch_size=self.run.batch_size,
                 seed=self.run.seed,
                 augment=self.run.augment,
                 views=self.run.views,
             )
+
+    def _source(self) -> keras.Model | None:
+        """The trained network whose weights this one starts with."""
+        if self.run.origin is None:
+            return None
+        path = MODELS / self.run.origin / "model.keras"
+        if not path.exists():
+            raise UserError(
+                f"Variant {self.run.variant} starts with weights that are missing. Expected {path}. "
+                f"Run: make train VARIANT={path.parent.name}"
+            )
+        return keras.saving.load_model(path, compile=False)
 
     def _restored(self, path: Path, model: keras.Model, data: Processed) -> state.State | None:
         """What the chief finds at `path`, loaded on every worker; None where there is nothing for this recipe."""
@@ -205,10 +225,9 @@ class Experiment:
             f"Network {self.run.network.name} on {self.run.data}, trained by variant {self.run.variant}.",
             known_id=None if self.entry.key else standing.run_id,
         )
-        origin = lookup(self.run.data).downloads[0].url
         contexts: dict[Split, str] = {"train": "training", "test": "testing"}
         for split, context in contexts.items():
-            tracker.log_data(f"{self.run.data} {split}", data.card["digests"][split], origin, context)
+            tracker.log_data(f"{self.run.data} {split}", data.card["digests"][split], data.card["source"], context)
         return tracker
 
     def _train(
@@ -279,7 +298,10 @@ class Experiment:
         print(f"{self.entry.title}  test accuracy {metrics['test_accuracy']:.4f}", flush=True)
 
     def _fingerprint(self, data: Processed) -> str:
-        return track.digest({"run": self.run.model_dump(), "data": data.card["digests"]})
+        facts = {"run": self.run.model_dump(), "data": data.card["digests"]}
+        if self.run.origin is not None:
+            facts["origin"] = json.loads((MODELS / self.run.origin / "run.json").read_text())["run_id"]
+        return track.digest(facts)
 
 
 def _where(history: History) -> str:

@@ -10,14 +10,15 @@ from keras import ops
 class Muon(keras.optimizers.Muon):
     """Keras's Muon, for convolution kernels too.
 
-    A step of a hidden kernel is the nearest (semi-)orthogonal matrix to its Nesterov momentum, by five Newton–Schulz
-    steps: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. As there, a convolution's kernel
+    A step of a hidden kernel is the nearest (semi-)orthogonal matrix to its Nesterov momentum, by `ns_steps` of Newton
+    and Schulz: Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/. As there, a convolution's kernel
     (height, width, in, out) is a matrix with a row an output channel; a dense kernel (in, out) is one already. The
     classifier, the last kernel, takes steps of AdamW, as do biases and normalisation, which are no matrices.
 
     One learning rate serves both parts: an orthogonal (n, m) matrix times 0.2 √max(n, m) has entries of root mean
-    square 0.2, about that of Adam's steps (Liu et al. 2025, https://arxiv.org/abs/2502.16982). Rates of Jordan's own
-    scaling, √max(1, rows/columns), are larger by 0.2 √columns for a matrix wider than high, as kernels mostly are.
+    square 0.2, about that of Adam's steps (Liu et al. 2025, https://arxiv.org/abs/2502.16982). With `rms_rate` None
+    it is taken as it is, as Jordan's airbench94_muon.py does: a filter's step has norm 1 where there are no more
+    filters than inputs to each, so a rate is a share of filters that have norm 1 themselves.
     So is one `weight_decay`, decoupled; Keras's `adam_weight_decay` has no effect here.
     """
 
@@ -43,5 +44,7 @@ class Muon(keras.optimizers.Muon):
         return ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
 
     def lr_adjust(self, x: Any) -> Any:
-        """Keras's factor 0.2 √max(n, m), from the matrix's shape rather than the kernel's."""
+        """Keras's factor `rms_rate` √max(n, m), from the matrix's shape rather than the kernel's; 1 for None."""
+        if self.rms_rate is None:
+            return x
         return x * (self.rms_rate * math.sqrt(max(math.prod(x.shape[:-1]), x.shape[-1])))

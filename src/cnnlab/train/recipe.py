@@ -82,7 +82,8 @@ def optimizer(knobs: Optimizer, steps: int) -> keras.optimizers.Optimizer:
         case "rmsprop":
             return keras.optimizers.RMSprop(**common)
         case "muon":
-            return Muon(momentum=knobs.momentum, adam_lr_ratio=knobs.adam_share, **common)
+            own = {"adam_lr_ratio": knobs.adam_share, "rms_rate": knobs.rms_rate, "ns_steps": knobs.ns_steps}
+            return Muon(momentum=knobs.momentum, **own, **common)
 
 
 def prepare(model: keras.Model, recipe: Recipe, steps: int) -> None:
