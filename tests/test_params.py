@@ -384,22 +384,43 @@ def sections(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
         if path == ("ablation", "factors"):
             return
         named = [("variants",), ("on_demand",), ("data",), ("optional_data",), ("sweep", "space")]
-        if tree and path not in named and path[-1:] != ("when",):
+        of_names = (
+            path in named or path[-1:] == ("when",) or (path[0:1] == ("transfer",) and path[-1:] == ("variants",))
+        )
+        if tree and not of_names:
             yield path
         for key, value in tree.items():
             yield from sections(value, (*path, key))
 
 
+def section_at(path: tuple[str, ...], tree: Any) -> dict[str, Any]:
+    """The section of `tree` at `path`."""
+    for part in path:
+        tree = tree[part]
+    assert isinstance(tree, dict)
+    return tree
+
+
 @given(data=st.data(), word=st.from_regex(r"[a-z_]{1,12}", fullmatch=True))
 def test_any_misspelt_key_at_any_level_is_refused(file: Path, data: st.DataObject, word: str) -> None:
-    tree = copy.deepcopy(SHIPPED)
     path = data.draw(st.sampled_from([*sections(SHIPPED)]))
-    section: Any = tree
-    for part in path:
-        section = section[part]
+    section = section_at(path, SHIPPED)
     key = data.draw(st.sampled_from([*section]))
     typing_errors = [key + word, key[1:], key[:-1], key.upper(), word]
     wrong = data.draw(st.sampled_from([w for w in typing_errors if w not in {*section, "", *OPTIONAL}]))
+    misspelt_key_is_refused(file, path, key, wrong)
+
+
+def test_each_key_misspelt_is_refused(file: Path) -> None:
+    for path in sections(SHIPPED):
+        for key in section_at(path, SHIPPED):
+            misspelt_key_is_refused(file, path, key, f"{key}_")
+
+
+def misspelt_key_is_refused(file: Path, path: tuple[str, ...], key: str, wrong: str) -> None:
+    """The section's key written wrongly gets a line that names it and the right one."""
+    tree = copy.deepcopy(SHIPPED)
+    section = section_at(path, tree)
     section[wrong] = section.pop(key)
     lines = told(file, tree)
     where = ".".join((*path, wrong))

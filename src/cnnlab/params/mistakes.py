@@ -39,6 +39,7 @@ def _locate(location: tuple[Any, ...], tree: Any, whole: type[Section]) -> tuple
     keys: list[str] = []
     valid: list[str] = []
     for part in location:
+        kind = _without_null(kind)
         if isinstance(kind, types.UnionType):
             pass  # the union's tag: the network's name, no key of the file
         elif isinstance(tree, list) or (isinstance(tree, dict) and part in tree):
@@ -52,6 +53,12 @@ def _locate(location: tuple[Any, ...], tree: Any, whole: type[Section]) -> tuple
     if location and location[-1] == "[key]":  # the mapping's key is wrong, not what stands under it
         return ".".join(keys[:-1]), keys[-1], valid, False
     return ".".join(keys), tree, valid, type(None) in typing.get_args(kind)
+
+
+def _without_null(kind: Any) -> Any:
+    """`Start` of `Start | None`; any other type unchanged."""
+    members = [k for k in typing.get_args(kind) if k is not types.NoneType]
+    return members[0] if isinstance(kind, types.UnionType) and len(members) == 1 else kind
 
 
 def _member(kind: Any, part: str | int) -> Any:
