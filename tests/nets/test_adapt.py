@@ -93,7 +93,7 @@ def test_what_comes_out_fits(name: str, side: int, classes: int) -> None:
     found = adapted(name, target)
     model = build(network(found), target)
     assert model.output_shape == (None, classes)
-    rows = layer_table(model)
+    rows = layer_table(model.layers, model.input_shape[1:])
     assert side / network(found).stem_stride <= LARGEST_MAP
     hidden = [row["parameters"] for row in rows if row["layer"] == "Dense"][:-1]
     assert all(count <= LARGEST_DENSE for count in hidden)

@@ -1,15 +1,24 @@
 """The table of a network against what Keras builds, and against the pixels that a unit's gradient reaches."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
+from cards import card
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from cnnlab.nets.anatomy import layer_table
+from cnnlab import params
+from cnnlab.data.store import Card
+from cnnlab.errors import UserError
+from cnnlab.nets.anatomy import layer_table, output_size, sequential, table_text
+from cnnlab.nets.build import build
 from cnnlab.nets.homework import homework
 
 SIDE = 40
@@ -46,21 +55,34 @@ def test_field_and_jump_are_what_the_gradient_reaches(steps: list[tuple[str, int
         assume(side >= 2)
         assume(stride <= kernel)  # a wider stride leaves holes in the field
     model = stack(steps)
-    row = layer_table(model)[-1]
+    row = layer_table(model.layers, (SIDE, SIDE, 1))[-1]
     first, second = reached(model, 0), reached(model, 1)
     assert len(first) == row["receptive_field"]
     assert second[0] - first[0] == row["jump"]
     assert row["output"].startswith(f"{side}×{side}×")
 
 
+@settings(max_examples=30)
+@given(steps=windows)
+def test_a_field_begins_where_its_first_pixel_is_also_with_padding(steps: list[tuple[str, int, int]]) -> None:
+    assume(all(stride <= kernel for _, kernel, stride in steps))
+    stack = [layers.Conv2D(1, kernel, stride, "same", kernel_initializer="ones") for _, kernel, stride in steps]
+    model = sequential((SIDE, SIDE, 1), stack, "padded")
+    row, units = layer_table(stack, (SIDE, SIDE, 1))[-1], model.output_shape[1]
+    for at in {0, units // 2, units - 1}:
+        first = row["start"] + at * row["jump"]
+        seen = [pixel for pixel in range(first, first + row["receptive_field"]) if 0 <= pixel < SIDE]
+        assert reached(model, at).tolist() == seen
+
+
 def test_the_slides_exercise() -> None:
     """Neurons of three 3×3 layers see 3, 5 and 7 pixels."""
     model = stack([("conv", 3, 1)] * 3)
-    assert [row["receptive_field"] for row in layer_table(model)] == [3, 5, 7]
+    assert [row["receptive_field"] for row in layer_table(model.layers, (SIDE, SIDE, 1))] == [3, 5, 7]
 
 
 def test_the_lessons_network_by_hand() -> None:
-    rows = layer_table(homework())
+    rows = layer_table(homework().layers, (32, 32, 3))
     seen = [(row["receptive_field"], row["jump"]) for row in rows if row["layer"] in ("Conv2D", "MaxPooling2D")]
     assert seen == [(3, 1), (5, 1), (6, 2), (10, 2), (14, 2), (16, 4)]
     assert sum(row["parameters"] for row in rows) == 1_250_858
@@ -72,5 +94,105 @@ def test_the_lessons_network_by_hand() -> None:
 
 def test_padding_and_activations_change_no_field() -> None:
     settings: dict[str, Any] = {"filters": (4,), "blocks": (2,), "conv_dropout": (0.1,), "batch_norm": True}
-    rows = layer_table(homework(padding="same", **settings))
+    rows = layer_table(homework(padding="same", **settings).layers, (32, 32, 3))
     assert [row["receptive_field"] for row in rows if row["receptive_field"]][-1] == 6
+
+
+sides = st.integers(1, 4)
+paddings = st.sampled_from(["valid", "same"])
+# Layers are made in the test, not drawn: they draw random seeds of their own.
+convolutions = st.builds(
+    lambda filters, kernel, stride, padding, bias, dilation: partial(
+        layers.Conv2D, filters, kernel, stride, padding, dilation_rate=1 if stride > 1 else dilation, use_bias=bias
+    ),
+    sides, sides, st.integers(1, 3), paddings, st.booleans(), st.integers(1, 2),
+)  # fmt: skip
+pools = st.builds(
+    partial, st.sampled_from([layers.MaxPooling2D, layers.AveragePooling2D]), sides, st.integers(1, 3), paddings
+)
+others = st.sampled_from([
+    partial(layers.Activation, "relu"), partial(layers.LeakyReLU, 0.1), partial(layers.Dropout, 0.5),
+    partial(layers.Rescaling, 2.0), layers.BatchNormalization, partial(layers.BatchNormalization, scale=False),
+])  # fmt: skip
+heads = st.sampled_from([layers.Flatten, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
+bodies = st.lists(st.one_of(convolutions, pools, others), min_size=1, max_size=6)
+pictures = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 3))
+
+
+@settings(max_examples=100)
+@given(picture=pictures, body=bodies, head=heads, units=sides)
+def test_sizes_and_parameters_are_what_keras_builds_or_the_layer_is_named(
+    picture: tuple[int, int, int], body: list[Callable[[], keras.Layer]], head: Callable[[], keras.Layer], units: int
+) -> None:
+    """Keras tells what fits: it refuses a stack, or gives an answer without pixels, where the table is refused."""
+    stack = [*(make() for make in body), head(), layers.Dense(units), layers.Dense(3, use_bias=False)]
+    try:
+        theirs = keras.Sequential([keras.Input(picture), *stack])
+        fits = all(min(layer.output.shape[1:]) >= 1 for layer in theirs.layers)
+    except ValueError:
+        fits = False
+    if not fits:
+        with pytest.raises(ValueError, match=r"^Invalid layer \d+ \(.*2D .*\), which gets .*\. Expected"):
+            layer_table(stack, picture)
+        return
+    rows = layer_table(stack, picture)
+    for row, layer in zip(rows, theirs.layers, strict=True):
+        assert row["output"] == "×".join(str(size) for size in layer.output.shape[1:])
+        assert row["parameters"] == layer.count_params()
+        assert row["bytes"] == 4 * np.prod(layer.output.shape[1:])
+
+
+@pytest.mark.parametrize(
+    ("numbers", "size"),
+    [((28, 3, 1, 2), 28), ((28, 3, 1, 0), 26), ((28, 2, 2, 0), 14), ((5, 3, 2, 2), 3), ((224, 7, 2, 6), 112)],
+)
+def test_the_slides_formula_by_hand(numbers: tuple[int, int, int, int], size: int) -> None:
+    assert output_size(*numbers) == size
+
+
+def test_a_stack_that_does_not_fit_is_refused_and_its_layer_named() -> None:
+    stack = [layers.Conv2D(4, 5), layers.MaxPooling2D(2), layers.Conv2D(4, 5)]
+    with pytest.raises(ValueError, match=r"^Invalid layer 3 \(Conv2D 5×5, stride 1, padding valid\), which gets 2×2×4"):
+        sequential((8, 8, 1), stack, "small")
+
+
+def test_kinds_whose_field_is_not_known_are_refused() -> None:
+    for layer in (layers.SeparableConv2D(2, 3), layers.Conv2D(2, (3, 1)), layers.MaxPooling2D((1, 2))):
+        with pytest.raises(ValueError, match=r"^Invalid layer 1 .* Expected a (kind|square)"):
+            layer_table([layer], (8, 8, 1))
+    with pytest.raises(ValueError, match="Expected features with height"):
+        layer_table([layers.Flatten(), layers.GlobalMaxPooling2D()], (8, 8, 1))
+
+
+def test_a_variant_too_deep_for_its_pictures_is_told_in_one_line() -> None:
+    shipped = params.load(Path(__file__).parents[2] / "params.yaml").variants["lesson"].network
+    four = {"filters": [8] * 4, "blocks": [2] * 4, "conv_dropout": [0.0] * 4}
+    facts: Card = card("cifar10")
+    told = r"does not fit cifar10\..*Invalid layer 18 \(Conv2D 3×3, stride 1, padding valid\), which gets 2×2×8\."
+    with pytest.raises(UserError, match=told):
+        build(shipped.model_copy(update=four), facts)
+
+
+def test_the_table_as_text_has_the_sums() -> None:
+    lines = table_text(layer_table(homework().layers, (32, 32, 3))).splitlines()
+    assert lines[1].split() == [
+        "Conv2D",
+        "32×32×32",
+        "(32",
+        "−",
+        "3",
+        "+",
+        "2)",
+        "/",
+        "1",
+        "+",
+        "1",
+        "=",
+        "32",
+        "896",
+        "1.769",
+        "128.0",
+        "3",
+        "1",
+    ]
+    assert lines[-1].split()[:3] == ["sum", "1,250,858", "41.482"]

@@ -111,7 +111,7 @@ def test_each_layer_is_the_courses(name: str) -> None:
 
 
 def test_the_slides_table_of_layers() -> None:
-    table = anatomy.layer_table(lesson.slides())
+    table = anatomy.layer_table(lesson.slides().layers, (28, 28, 1))
     assert [(row["layer"], row["output"], row["parameters"]) for row in table] == [
         ("Conv2D", "28×28×32", 320),
         ("MaxPooling2D", "14×14×32", 0),

@@ -185,7 +185,8 @@ def _cost(before: Variant, after: Variant, home: Card, target: Card) -> Iterator
 
 
 def _table(network: Network, card: Card) -> list[dict[str, Any]]:
-    return layer_table(build(network, card))
+    model = build(network, card)
+    return layer_table(model.layers, model.input_shape[1:])
 
 
 def _flop(network: Network, card: Card) -> int:

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import keras
 
-from cnnlab.data.store import Card
+from cnnlab import params
+from cnnlab.data.store import Card, read_card
 from cnnlab.errors import UserError
 from cnnlab.nets.homework import homework
-from cnnlab.nets.lesson import lenet5, slides
+from cnnlab.nets.lesson import LESSON, lenet5, slides
 from cnnlab.nets.speedrun import speedrun
 from cnnlab.params import HomeworkNetwork, LessonNetwork, SpeedrunNetwork
 
@@ -40,3 +41,17 @@ def build(network: LessonNetwork | HomeworkNetwork | SpeedrunNetwork, card: Card
             f"can pass. Received {knobs or 'its own layers'}: {str(error).splitlines()[0]} "
             "Take fewer stages, a smaller kernel or padding same."
         ) from error
+
+
+def network_named(parameters: params.Params, name: str) -> keras.Model:
+    """The network of a variant for its data, or one of the lesson's four by its short name: `detector`, `homework`.
+
+    Raises UserError where there is no such name, and where the variant's data is not processed yet.
+    """
+    if name in LESSON:
+        return LESSON[name].build()
+    try:
+        variant = params.variant(parameters, name)
+    except UserError as error:
+        raise UserError(f"{error} Or one of the lesson's networks: {', '.join(LESSON)}.") from error
+    return build(variant.network, read_card(variant.data))

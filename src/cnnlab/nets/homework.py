@@ -6,6 +6,8 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from cnnlab.nets.anatomy import sequential
+
 POOLS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
 HEADS = {
     "flatten": layers.Flatten,
@@ -43,39 +45,39 @@ def homework(
     The defaults give the handout's network of cell In [6]: 1,250,858 parameters.
     Input (batch, height, width, channels) floats; output (batch, classes), probabilities, or logits where
     `classifier_activation` is None. The knobs are those of `params.HomeworkNetwork`; `scale` and `offset`, one for all
-    or one a channel, change the input before the first layer. Raises ValueError where the pictures are too small, or
+    or one a channel, change the input before the first layer. Raises ValueError where the pictures are too
+    small, naming the layer, or
     `filters`, `blocks` and `conv_dropout` have not one entry a stage each.
     """
-    model = keras.Sequential([keras.Input(input_shape)], name="homework")
+    stack: list[keras.Layer] = []
     if (scale, offset) != (1.0, 0.0):
-        model.add(layers.Rescaling(scale, offset))
+        stack.append(layers.Rescaling(scale, offset))
     stride, side = stem_stride, max(kernel, 2 * stem_stride - 1)
     for count, convolutions, rate in zip(filters, blocks, conv_dropout, strict=True):
         for pads in ["same"] * (convolutions - 1) + [padding]:
             layer = layers.Conv2D(count, side, strides=stride, padding=pads, use_bias=not batch_norm)
-            _add(model, layer, activation)
+            _add(stack, layer, activation)
             stride, side = 1, kernel
         if pooling == "stride":
-            _add(model, layers.Conv2D(count, 2, strides=2, use_bias=not batch_norm), activation)
+            _add(stack, layers.Conv2D(count, 2, strides=2, use_bias=not batch_norm), activation)
         else:
-            model.add(POOLS[pooling](2))
+            stack.append(POOLS[pooling](2))
         if rate:
-            model.add(layers.Dropout(rate))
-    model.add(HEADS[head]())
+            stack.append(layers.Dropout(rate))
+    stack.append(HEADS[head]())
     if dense_units:
-        _add(model, layers.Dense(dense_units, use_bias=not batch_norm), activation)
+        _add(stack, layers.Dense(dense_units, use_bias=not batch_norm), activation)
         if dense_dropout:
-            model.add(layers.Dropout(dense_dropout))
-    model.add(layers.Dense(classes))
-    model.add(layers.Activation(classifier_activation))
-    return model
+            stack.append(layers.Dropout(dense_dropout))
+    stack += [layers.Dense(classes), layers.Activation(classifier_activation)]
+    return sequential(input_shape, stack, "homework")
 
 
-def _add(model: keras.Sequential, layer: layers.Layer, activation: str) -> None:
+def _add(stack: list[keras.Layer], layer: layers.Layer, activation: str) -> None:
     """Add a layer and its activation; between them, in place of a bias, a normalisation over all replicas."""
-    model.add(layer)
+    stack.append(layer)
     if not layer.use_bias:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         # One replica keeps XLA, see train/loop.py.
-        model.add(layers.BatchNormalization(momentum=NORM_MOMENTUM, synchronized=replicas > 1))
-    model.add(layers.LeakyReLU(LEAK) if activation == "leaky_relu" else layers.Activation(activation))
+        stack.append(layers.BatchNormalization(momentum=NORM_MOMENTUM, synchronized=replicas > 1))
+    stack.append(layers.LeakyReLU(LEAK) if activation == "leaky_relu" else layers.Activation(activation))

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cnnlab.nets.anatomy import layer_table
+from cnnlab.nets.anatomy import layer_table, sequential
 from cnnlab.nets.homework import homework
 
 # The handout's 8×8 picture of a vertical line, in cell In [4].
@@ -20,10 +20,8 @@ VERTICAL_LINE = np.tile(np.array([0, 0, 0, 1, 1, 0, 0, 0], dtype=np.float32), (8
 
 def vertical_line_detector() -> keras.Model:
     """The handout's hand-set 3×3 filter and its largest answer: (batch, 8, 8, 1) → (batch, 1), 10 parameters."""
-    model = keras.Sequential(
-        [keras.Input((8, 8, 1)), layers.Conv2D(1, 3, activation="relu"), layers.GlobalMaxPooling2D()],
-        name="vertical_line_detector",
-    )
+    stack = [layers.Conv2D(1, 3, activation="relu"), layers.GlobalMaxPooling2D()]
+    model = sequential((8, 8, 1), stack, "vertical_line_detector")
     line = np.array([[0, 1, 0]] * 3, dtype=np.float32)
     model.set_weights([line.reshape(3, 3, 1, 1), np.zeros(1, dtype=np.float32)])
     return model
@@ -37,9 +35,9 @@ def lenet5(
     Input (batch, height, width, channels) floats in [0, 1]; output (batch, classes), probabilities, or logits
     where `classifier_activation` is None.
     """
-    return keras.Sequential(
+    return sequential(
+        input_shape,
         [
-            keras.Input(input_shape),
             layers.Conv2D(6, 5, activation="tanh", padding="same"),
             layers.AveragePooling2D(2, strides=1),
             layers.Conv2D(16, 5, activation="tanh"),
@@ -49,7 +47,7 @@ def lenet5(
             layers.Dense(84, activation="tanh"),
             layers.Dense(classes, activation=classifier_activation),
         ],
-        name="lenet5",
+        "lenet5",
     )
 
 
@@ -57,9 +55,9 @@ def slides(
     input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10, classifier_activation: str | None = "softmax"
 ) -> keras.Model:
     """The slides' MNIST network, 421,642 parameters at its own input shape; arguments and output as `lenet5`."""
-    return keras.Sequential(
+    return sequential(
+        input_shape,
         [
-            keras.Input(input_shape),
             layers.Conv2D(32, 3, padding="same", activation="relu"),
             layers.MaxPooling2D(2),
             layers.Conv2D(64, 3, padding="same", activation="relu"),
@@ -68,7 +66,7 @@ def slides(
             layers.Dense(128, activation="relu"),
             layers.Dense(classes, activation=classifier_activation),
         ],
-        name="slides",
+        "slides",
     )
 
 
@@ -92,7 +90,7 @@ LESSON: dict[str, LessonNetwork] = {
 
 
 def computed_tables() -> dict[str, dict[str, Any]]:
-    """Each network of the lesson built: layers, parameters, and the detector's answer to the handout's picture."""
+    """Each network of the lesson built: what the course prints of it, its layers and parameters."""
     tables: dict[str, dict[str, Any]] = {}
     for name, network in LESSON.items():
         model = network.build()
@@ -102,12 +100,6 @@ def computed_tables() -> dict[str, dict[str, Any]]:
             "course_accuracy": network.course_accuracy,
             "variant": network.variant,
             "parameters": model.count_params(),
-            "layers": layer_table(model),
+            "layers": layer_table(model.layers, model.input_shape[1:]),
         }
-    picture = VERTICAL_LINE[None, :, :, None]
-    detector = vertical_line_detector()
-    tables["detector"]["course_output"] = 3.0
-    tables["detector"]["output"] = float(detector(picture)[0, 0])
-    tables["detector"]["picture"] = VERTICAL_LINE.astype(int).tolist()
-    tables["detector"]["feature_map"] = np.asarray(detector.layers[0](picture))[0, :, :, 0].astype(int).tolist()
     return tables

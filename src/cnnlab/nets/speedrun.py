@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from cnnlab.nets.anatomy import sequential
+
 PATCH = 2  # side of the whitened patches
 FLATTEST = 5e-4  # added to the patches' variances, relative to the pictures' own: nothing divides by almost zero
 
@@ -28,20 +30,20 @@ def speedrun(
     authors' code for Muon keeps it on average. The classifier begins almost silent: deviation 1 / its inputs, as the
     authors divide logits by them. `norm_momentum` is what a normalisation's running mean keeps at a step.
     """
-    model = keras.Sequential([keras.Input(input_shape)], name="speedrun")
-    model.add(layers.Conv2D(2 * PATCH**2 * input_shape[-1], PATCH, name="whitening"))
-    model.layers[-1].kernel.trainable = False
-    model.add(layers.Activation("gelu"))
+    stack: list[keras.Layer] = [layers.Conv2D(2 * PATCH**2 * input_shape[-1], PATCH, name="whitening")]
+    stack.append(layers.Activation("gelu"))
     for count in filters:
-        _convolution(model, count)
-        model.add(layers.MaxPooling2D(2))
-        _normalised(model, norm_momentum)
-        _convolution(model, count)
-        _normalised(model, norm_momentum)
-    model.add(layers.GlobalMaxPooling2D())
+        stack += [_convolution(count), layers.MaxPooling2D(2), *_normalised(norm_momentum)]
+        stack += [_convolution(count), *_normalised(norm_momentum)]
+    stack.append(layers.GlobalMaxPooling2D())
     quiet = keras.initializers.RandomNormal(stddev=1 / filters[-1])
-    model.add(layers.Dense(classes, use_bias=False, kernel_initializer=quiet))
-    model.add(layers.Activation(classifier_activation))
+    stack.append(layers.Dense(classes, use_bias=False, kernel_initializer=quiet))
+    stack.append(layers.Activation(classifier_activation))
+    model = sequential(input_shape, stack, "speedrun")
+    model.layers[0].kernel.trainable = False
+    for layer in model.layers[1:]:
+        if isinstance(layer, layers.Conv2D):
+            _pass_on(layer)
     return model
 
 
@@ -60,11 +62,13 @@ def whiten(model: keras.Model, images: np.ndarray) -> None:
     layer.bias.assign(-(np.tile(pixels.mean(axis=(0, 1, 2)), PATCH**2) @ kernel))
 
 
-def _convolution(model: keras.Sequential, count: int) -> None:
-    layer = layers.Conv2D(
-        count, 3, padding="same", use_bias=False, kernel_constraint=keras.constraints.UnitNorm((0, 1, 2))
-    )
-    model.add(layer)
+def _convolution(count: int) -> keras.Layer:
+    constraint = keras.constraints.UnitNorm((0, 1, 2))
+    return layers.Conv2D(count, 3, padding="same", use_bias=False, kernel_constraint=constraint)
+
+
+def _pass_on(layer: keras.Layer) -> None:
+    """Let a convolution begin by passing its input on where it has filters enough."""
     kernel = layer.kernel.numpy()
     same = min(kernel.shape[2:])
     kernel[..., :same] = 0
@@ -72,8 +76,7 @@ def _convolution(model: keras.Sequential, count: int) -> None:
     layer.kernel.assign(layer.kernel.constraint(kernel))
 
 
-def _normalised(model: keras.Sequential, momentum: float) -> None:
+def _normalised(momentum: float) -> list[keras.Layer]:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     norm = layers.BatchNormalization(momentum=momentum, epsilon=1e-12, scale=False, synchronized=replicas > 1)
-    model.add(norm)
-    model.add(layers.Activation("gelu"))
+    return [norm, layers.Activation("gelu")]

@@ -50,7 +50,9 @@ def describe(variants: Mapping[str, params.Variant], targets: Sequence[str], fol
                 }
                 for change in adapted.changes
             ]
-    whole = pd.DataFrame(layers).astype({"receptive_field": "Int64", "jump": "Int64"})  # empty where all is seen
+    whole = pd.DataFrame(layers).astype(
+        dict.fromkeys(("receptive_field", "jump", "start"), "Int64")
+    )  # empty where all is seen
     write_text(folder / "changes.csv", pd.DataFrame(changes).to_csv(index=False))
     write_text(folder / "layers.csv", whole.to_csv(index=False))
 
@@ -67,4 +69,6 @@ def at_hand(names: Sequence[str]) -> tuple[dict[str, Card], dict[str, str]]:
 
 
 def _layers(name: str, variant: params.Variant, card: Card) -> Rows:
-    return [{"network": name, "target": card["name"], **row} for row in layer_table(build(variant.network, card))]
+    model = build(variant.network, card)
+    rows = layer_table(model.layers, model.input_shape[1:])
+    return [{"network": name, "target": card["name"], **row} for row in rows]

@@ -1,0 +1,90 @@
+"""The slides' table of activations: function, derivative and range of each, as printed and as computed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from cnnlab.nets.homework import LEAK
+
+Function = Callable[[np.ndarray], np.ndarray]
+ELU_ALPHA = 1.0  # Keras's
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A row of the table: Keras's name, formulas in text, the range between `low` and `high`, and the functions.
+
+    `reached` is the end of the range that is a value of the function, None where both are limits only.
+    """
+
+    name: str
+    formula: str
+    slope: str
+    low: float
+    high: float
+    reached: float | None
+    function: Function
+    derivative: Function
+
+    @property
+    def range(self) -> str:
+        """The range in the slides' brackets."""
+        left = "[" if self.reached == self.low else "("
+        return f"{left}{_end(self.low)}, {_end(self.high)})"
+
+
+def _end(value: float) -> str:
+    return f"{value:g}".replace("inf", "∞").replace("-", "−")
+
+
+def _tanh_slope(x: np.ndarray) -> np.ndarray:
+    return np.asarray(1 - np.tanh(x) ** 2)
+
+
+ACTIVATIONS = (
+    Activation("sigmoid", "1 / (1 + e⁻ˣ)", "f(x) (1 − f(x))", 0, 1, None, expit, lambda x: expit(x) * (1 - expit(x))),
+    Activation("tanh", "(e²ˣ − 1) / (e²ˣ + 1)", "1 − f(x)²", -1, 1, None, np.tanh, _tanh_slope),
+    Activation(
+        "relu",
+        "x for x > 0, else 0",
+        "1 for x > 0, else 0",
+        0,
+        np.inf,
+        0,
+        lambda x: np.maximum(x, 0),
+        lambda x: np.where(x > 0, 1.0, 0.0),
+    ),
+    Activation(
+        "leaky_relu",
+        "x for x > 0, else αx (α = 0.1)",
+        "1 for x > 0, else α",
+        -np.inf,
+        np.inf,
+        None,
+        lambda x: np.where(x > 0, x, LEAK * x),
+        lambda x: np.where(x > 0, 1.0, LEAK),
+    ),
+    Activation(
+        "elu",
+        "x for x > 0, else α (eˣ − 1) (α = 1)",
+        "1 for x > 0, else αeˣ",
+        -ELU_ALPHA,
+        np.inf,
+        None,
+        lambda x: np.where(x > 0, x, ELU_ALPHA * np.expm1(np.minimum(x, 0))),
+        lambda x: np.where(x > 0, 1.0, ELU_ALPHA * np.exp(np.minimum(x, 0))),
+    ),
+    Activation("softplus", "ln(1 + eˣ)", "1 / (1 + e⁻ˣ)", 0, np.inf, None, lambda x: np.logaddexp(0, x), expit),
+    Activation(
+        "softsign",
+        "x / (1 + |x|)",
+        "1 / (1 + |x|)²",
+        -1,
+        1,
+        None,
+        lambda x: x / (1 + np.abs(x)),
+        lambda x: 1 / (1 + np.abs(x)) ** 2,
+    ),
+)
