@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro train sweep sweep-status sweep-ui anatomy compare sync ui test lint bench lock clean
+.PHONY: help setup repro train sweep sweep-status sweep-ui anatomy see compare sync ui test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ sweep-ui: $(STAMP)  ## open Optuna's dashboard, on this machine only (PORT=8080 
 
 anatomy: $(STAMP)  ## print a network layer by layer: sizes, parameters, FLOPs, what a unit sees (NET=improved)
 	@$(BIN)/python pipeline/anatomy.py $(or $(NET),$(error Name one: make anatomy NET=improved))
+
+see: $(STAMP)  ## draw what a trained network sees, of a picture of yours too (VARIANT=improved PICTURE=cat.jpg)
+	@$(BIN)/python pipeline/see.py $(or $(VARIANT),$(error Name one: make see VARIANT=improved)) $(if $(PICTURE),"$(PICTURE)")
 
 compare: $(STAMP)  ## print the variants and transfers that MLflow holds, data set by data set
 	@$(BIN)/python pipeline/compare.py

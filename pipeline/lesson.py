@@ -1,14 +1,16 @@
-"""Stage lesson: build the lesson's four networks and write what the course prints of them, computed."""
+"""Stage lesson: the course's tables, examples and networks, and what trained networks see, into reports/lesson.*"""
 
-import json
-
-from cnnlab import errors
-from cnnlab.files import REPORTS, write_text
-from cnnlab.nets.lesson import computed_tables
+from cnnlab import errors, params
+from cnnlab.evidence.lesson import LESSON, write_lesson
+from cnnlab.evidence.words import Language
 
 
 def main() -> None:
-    write_text(REPORTS / "lesson" / "networks.json", json.dumps(computed_tables(), indent=2, ensure_ascii=False) + "\n")
+    parameters = params.load()
+    from cnnlab.see.course import write_course  # noqa: PLC0415  # TensorFlow takes seconds to import
+
+    write_course(parameters, LESSON, Language(parameters.report.language))
+    write_lesson(parameters)
 
 
 if __name__ == "__main__":

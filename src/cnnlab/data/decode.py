@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnnlab.data.catalog import DataSet, Split
 from cnnlab.errors import UserError
@@ -119,6 +119,25 @@ def picture(content: bytes, origin: str, shape: Shape) -> Images:
     """Decode one RGB PNG picture of `shape`, (height, width, 3), to uint8; `origin` names it in errors."""
     height, width, _ = shape
     return _png(content, origin, width, height)
+
+
+def any_picture(path: Path, shape: Shape) -> Images:
+    """A picture file of any usual kind and size as uint8 of `shape`: its middle, scaled, turned as its EXIF says.
+
+    Transparent parts become white. Raises UserError where it cannot be read.
+    """
+    height, width, channels = shape
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGBA")
+            paper = Image.new("RGBA", upright.size, "white")
+            whole = Image.alpha_composite(paper, upright).convert("L" if channels == 1 else "RGB")
+            fitted = ImageOps.fit(whole, (width, height), Image.Resampling.BICUBIC)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(
+            f"Invalid picture {path}. Expected: a picture file, as PNG or JPEG. Received: {error}."
+        ) from error
+    return np.asarray(fitted, np.uint8).reshape(shape)
 
 
 def _png(content: bytes, origin: str, width: int, height: int) -> Images:

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; margin: 1rem 0; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
 th { border-bottom: 2px solid #1b1b3a; } img { max-width: 100%; height: auto; }
+@media print { body { font-size: 11px; max-width: none; margin: 0; } h2, h3 { break-after: avoid; }
+               img, tr { break-inside: avoid; } .wide { overflow: visible; } }
 code { font-size: .9em; overflow-wrap: anywhere; } td code { white-space: nowrap; } a { color: #1b5e8a; }
 """
 
@@ -61,8 +64,9 @@ class Page:
         self.blocks.append("\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)))
 
     def picture(self, name: str, english: str) -> None:
-        """A picture in `folder`, with what it shows in words."""
-        self.blocks.append(f"![{self.language(english)}]({self.folder.name}/{name})")
+        """A picture, named from `folder` on, with what it shows in words."""
+        link = posixpath.normpath(f"{self.folder.name}/{name}")
+        self.blocks.append(f"![{self.language(english)}]({link})")
 
     def markdown(self, *, linked: bool = True) -> str:
         """The page, which lies beside `folder`, with the sources of its sentences at the end, `linked` to the files."""

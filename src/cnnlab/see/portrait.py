@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from cnnlab.data.store import Processed
+from cnnlab.data import decode
+from cnnlab.data.store import Processed, open_processed
 from cnnlab.errors import UserError
 from cnnlab.evidence.words import Language
 from cnnlab.files import MODELS
@@ -37,6 +38,19 @@ def load(data: str, variant: str) -> tuple[keras.Model, str]:
             f"No trained network in {folder}: {error}. Expected model.keras and run.json. "
             f"Run: make train VARIANT={variant} SEEDS=1"
         ) from error
+
+
+def look(data: str, variant: str, picture: Path | None, folder: Path, say: Language) -> list[Path]:
+    """Draw a variant's trained network into `folder` and return the files; see `portrait`.
+
+    Raises UserError where it is not trained, and where `picture` cannot be read.
+    """
+    model, _ = load(data, variant)
+    processed = open_processed(data)
+    height, width, channels = processed.card["shape"]
+    given = None if picture is None else decode.any_picture(picture, (height, width, channels))
+    portrait(model, processed, folder, say=say, picture=given)
+    return sorted(folder.glob("*.png"))
 
 
 def portrait(
