@@ -20,7 +20,7 @@ from cnnlab.evidence.findings import gather
 from cnnlab.evidence.homework import write_homework
 from cnnlab.evidence.page import EVERY_ROW
 from cnnlab.evidence.words import Language
-from cnnlab.nets import adapt
+from cnnlab.nets import adapt, worked
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
 SOURCE = Path(words.__file__).parent
@@ -260,9 +260,10 @@ def test_the_base_alone_is_compared_with_nothing(reports: Path, parameters: para
 
 def test_russian_has_a_word_for_all_that_is_said_and_no_other() -> None:
     """Every template that the page and its pictures use, read from their code."""
-    constants, said = {"variant", "sentence", "improves", "worsens", "no evidence"}, set()
-    names = ("question1", "question2", "page", "figures", "homework_figures", "homework")
-    for path in (*(SOURCE / f"{name}.py" for name in names), Path(adapt.__file__)):
+    constants, said = {"variant", "sentence", "improves", "worsens", "no evidence", *worked.TENSORS}, set()
+    pages = ("question1", "question2", "page", "homework", "lesson", "lesson_networks", "lesson_seen")
+    figures = ("figures", "homework_figures", "lesson_figures", "../see/draw", "../see/portrait", "../see/course")
+    for path in (*(SOURCE / f"{name}.py" for name in (*pages, *figures)), Path(adapt.__file__)):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 constants.add(node.value)

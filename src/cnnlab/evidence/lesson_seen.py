@@ -36,6 +36,12 @@ def write(seen: Sequence[dict[str, Any]], page: Page) -> None:
             page.picture(f"{row['variant']}/{name}.png", caption)
             page.note(told)
         page.say(_near(row, page))
+    page.note(
+        say(
+            "Such features serve other data, too: the second question of the [homework's page](homework.md) measures "
+            "it."
+        )
+    )
 
 
 def _pictures(page: Page) -> list[tuple[str, str, str]]:

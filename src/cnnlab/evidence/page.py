@@ -19,9 +19,10 @@ body { font: 16px/1.55 system-ui, sans-serif; color: #1b1b3a; background: #fff; 
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; margin: 1rem 0; }
 th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-th { border-bottom: 2px solid #1b1b3a; } img { max-width: 100%; height: auto; }
-@media print { body { font-size: 11px; max-width: none; margin: 0; } h2, h3 { break-after: avoid; }
-               img, tr { break-inside: avoid; } .wide { overflow: visible; } }
+th { border-bottom: 2px solid #1b1b3a; } img { max-width: 100%; max-height: 48rem; }
+@media print { html { font-size: 10.5px; } body { font-size: 1rem; max-width: none; margin: 0; }
+               h2, h3 { break-after: avoid; }
+               img, tr { break-inside: avoid; } img { max-height: 40rem; } .wide { overflow: visible; } }
 code { font-size: .9em; overflow-wrap: anywhere; } td code { white-space: nowrap; } a { color: #1b5e8a; }
 """
 

@@ -4,7 +4,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-RUSSIAN = {
+from cnnlab.evidence import lesson_words
+
+RUSSIAN = lesson_words.RUSSIAN | {
     # headings
     "Homework, question 1: what improves the CIFAR-10 network, and what makes it worse": (
         "Домашнее задание, вопрос 1: что улучшает сеть для CIFAR-10, а что ухудшает"

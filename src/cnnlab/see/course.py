@@ -86,11 +86,12 @@ def _before(parameters: params.Params, data: Processed) -> list[dict[str, Any]]:
     budget = parameters.budgets[parameters.budget]
     train, _ = data.split(parameters.preprocess.validation, budget.train_images)
     train = np.sort(train)
+    learnt = np.asarray(data.train_images[train]), np.asarray(data.train_labels[train])
+    test = np.asarray(data.test_images), np.asarray(data.test_labels)
     rows = []
     for name in classic.METHODS:
-        learnt = np.asarray(data.train_images[train]), np.asarray(data.train_labels[train])
-        row, predicted = classic.trial(name, learnt, (np.asarray(data.test_images), np.asarray(data.test_labels)))
-        right = int((predicted == data.test_labels).sum())
+        row, predicted = classic.trial(name, learnt, test)
+        right = int((predicted == test[1]).sum())
         interval = binomtest(right, len(predicted)).proportion_ci(method="wilson")
         rows.append({"data": data.name, **row, "low": float(interval.low), "high": float(interval.high)})
         told = f"{100 * row['accuracy']:.1f} %  {row['fit_seconds'] + len(predicted) / row['images_per_s']:.0f} s"

@@ -173,9 +173,9 @@ def numbers(axes: Axes, values: np.ndarray, title: str) -> None:
     show(axes, values, title, cmap="Greys", vmin=values.min(), vmax=2 * max(values.max(), 1))
     for (row, column), value in np.ndenumerate(values):
         axes.text(column, row, f"{value:g}", ha="center", va="center", fontsize=9)
-    axes.set_xticks(np.arange(-0.5, values.shape[1]), minor=True)
-    axes.set_yticks(np.arange(-0.5, values.shape[0]), minor=True)
-    axes.grid(visible=True, which="minor", color="white", linewidth=1)
+    axes.set_xticks(np.arange(-0.5, values.shape[1] + 0.5), minor=True)
+    axes.set_yticks(np.arange(-0.5, values.shape[0] + 0.5), minor=True)
+    axes.grid(visible=True, which="minor", color="#888888", linewidth=0.6)
     axes.tick_params(which="both", length=0)
 
 
@@ -210,8 +210,8 @@ def fields(path: Path, picture: np.ndarray, rows: Sequence[Mapping[str, Any]], s
             corner = row["start"] + row["jump"] * (units // 2) - 0.5
             show(axes, picture, say("{layer}\nsees {side}×{side}", layer=row["layer"], side=side), alpha=0.75)
             axes.add_patch(Rectangle((corner, corner), side, side, fill=False, linewidth=2, edgecolor=INKS[1]))
-            axes.set_xlim(-0.5 - 4, picture.shape[1] + 3.5)
-            axes.set_ylim(picture.shape[0] + 3.5, -0.5 - 4)
+            axes.set_xlim(min(-1.0, corner - 1), max(picture.shape[1], corner + side + 1))
+            axes.set_ylim(max(picture.shape[0], corner + side + 1), min(-1.0, corner - 1))
 
 
 def captioned(path: Path, pictures: Mapping[str, np.ndarray]) -> None:

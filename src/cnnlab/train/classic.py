@@ -37,22 +37,17 @@ def grey(images: np.ndarray) -> np.ndarray:
 
 
 def pixels(images: np.ndarray) -> np.ndarray:
-    """The pictures' own pixels in [0, 1], each picture shifted to mean 0 and scaled to length 1.
+    """Pixels of the pictures at half their height and width, each picture shifted to mean 0 and scaled to length 1.
 
-    The product of two such rows is the correlation of their pictures, which light and contrast do not change.
+    The product of two such rows is the correlation of their pictures, which light and contrast do not change. At full
+    size every comparison takes four times as long.
     """
-    rows = np.asarray(images, np.float32).reshape(len(images), -1) / 255
+    count, height, width, channels = images.shape
+    even = np.asarray(images[:, : height // 2 * 2, : width // 2 * 2], np.float32)
+    rows = even.reshape(count, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4)).reshape(count, -1) / 255
     rows = rows - rows.mean(axis=1, keepdims=True)
     length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
     return np.asarray(rows / length, np.float32)
-
-
-def small_pixels(images: np.ndarray) -> np.ndarray:
-    """`pixels` of the pictures at half their height and width."""
-    count, height, width, channels = images.shape
-    even = np.asarray(images[:, : height // 2 * 2, : width // 2 * 2], np.float32)
-    halves = even.reshape(count, height // 2, 2, width // 2, 2, channels)
-    return pixels(halves.mean(axis=(2, 4)))
 
 
 def edge_directions(images: np.ndarray) -> np.ndarray:
@@ -129,8 +124,8 @@ METHODS: dict[str, Method] = {
     "edge directions, nearest pictures": Method(
         edge_directions, lambda: KNeighborsClassifier(NEIGHBOURS, algorithm="brute"), lambda _, x: x.size
     ),
-    "every picture a template, at half size": Method(
-        small_pixels, lambda: KNeighborsClassifier(NEIGHBOURS, algorithm="brute"), lambda _, x: x.size
+    "every picture a template": Method(
+        pixels, lambda: KNeighborsClassifier(NEIGHBOURS, algorithm="brute"), lambda _, x: x.size
     ),
 }
 
