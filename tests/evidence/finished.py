@@ -15,7 +15,9 @@ from cnnlab.evidence.effects import effects
 from cnnlab.evidence.evaluation import run_folder
 from cnnlab.files import write_text
 from cnnlab.params import Run
+from cnnlab.see.course import write_tables
 from cnnlab.sweep.adaptations import describe
+from cnnlab.train.classic import METHODS
 
 IMAGES = 50
 RUN = {"batch normalisation": "normalised"}  # ids have no spaces
@@ -128,3 +130,30 @@ def is_picture(path: Path) -> bool:
         assert image.format == "PNG"
         grey = np.asarray(image.convert("L"))
     return min(grey.shape) >= 400 and 0.005 < (grey < 200).mean() < 0.6
+
+
+def write_course(parameters: params.Params, folder: Path) -> None:
+    """The tables of stage lesson, and a small picture wherever the page shows one."""
+    write_tables(parameters, folder)
+    methods = [
+        {"data": data, "method": name, "train_images": 45_000, "parameters": 1000 * (place + 1), "fit_seconds": 2.0,
+         "images_per_s": 5000.0, "accuracy": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01}
+        for data, accuracies in (("mnist", (0.8, 0.85, 0.95, 0.97, 0.96)), ("cifar10", (0.3, 0.25, 0.52, 0.51, 0.4)))
+        for place, (name, accuracy) in enumerate(zip(METHODS, accuracies, strict=True))
+    ]  # fmt: skip
+    looks = {"units": 32, "selective": 0.75, "neighbours": 0.5, "images_per_s": 9000.0, "images": 1000}
+    seen = [{"data": data, "variant": name, "run_id": f"{name}-0", **looks}
+            for data, name in (("mnist", "slides"), ("cifar10", "improved"))]  # fmt: skip
+    write_text(folder / "methods.csv", pd.DataFrame(methods).to_csv(index=False))
+    write_text(folder / "seen.csv", pd.DataFrame(seen).to_csv(index=False))
+    own = ("attribution", "exciting", "fields", "filters", "maps", "plane", "tuning", "wanted")
+    every = [f"{row['variant']}/{name}" for row in seen for name in own]
+    for name in ("activations", "convolution", "detector", "exercise", "pooling", *every):
+        _small_picture(folder / f"{name}.png")
+    for row in seen:
+        _small_picture(folder / f"templates-{row['data']}.png")
+
+
+def _small_picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), 200).save(path)

@@ -3,13 +3,13 @@
 import ast
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from evidence.finished import is_picture, write_ablation, write_run, write_sweep, write_transfer
+from evidence.html import Loads
 
 from cnnlab import params
 from cnnlab.data.catalog import CATALOG
@@ -185,30 +185,6 @@ def test_pictures_are_pictures(reports: Path) -> None:
         assert is_picture(reports / link) or Path(link).stem == "mistakes", link
 
 
-class Loads(HTMLParser):
-    """What a page loads, and whether its tags are closed in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sources: list[str] = []
-        self.open: list[str] = []
-        self.language: str | None = None
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        told = dict(attrs)
-        self.language = told.get("lang") or self.language
-        assert tag not in ("script", "link", "iframe")
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag == "img"
-        self.sources.append(dict(attrs)["src"] or "")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
 def test_the_html_loads_nothing(reports: Path, language: str) -> None:
     page = (reports / "homework.html").read_text()
     parser = Loads()
@@ -261,7 +237,17 @@ def test_the_base_alone_is_compared_with_nothing(reports: Path, parameters: para
 def test_russian_has_a_word_for_all_that_is_said_and_no_other() -> None:
     """Every template that the page and its pictures use, read from their code."""
     constants, said = {"variant", "sentence", "improves", "worsens", "no evidence", *worked.TENSORS}, set()
-    pages = ("question1", "question2", "page", "homework", "lesson", "lesson_networks", "lesson_seen")
+    pages = (
+        "question1",
+        "question2",
+        "page",
+        "homework",
+        "lesson",
+        "lesson_before",
+        "lesson_arithmetic",
+        "lesson_networks",
+        "lesson_seen",
+    )
     figures = ("figures", "homework_figures", "lesson_figures", "../see/draw", "../see/portrait", "../see/course")
     for path in (*(SOURCE / f"{name}.py" for name in (*pages, *figures)), Path(adapt.__file__)):
         for node in ast.walk(ast.parse(path.read_text())):

@@ -119,7 +119,7 @@ def _section(network: Network, metrics: dict[str, Row], tables: dict[str, pd.Dat
             ],
             1,
         )
-        page.picture(f"../evaluation/{name}/confusion.png", "Confusion matrix: shares of each true class in per cent")
+        page.picture(f"{name}-confusion.png", "Confusion matrix: shares of each true class in per cent")
     page.table(
         [say(heading) for heading in ("layer", "answer", "parameters", "MFLOP", "memory, KiB", "sees, pixels")],
         [

@@ -11,7 +11,7 @@ from keras import layers
 from scipy.stats import binomtest
 
 from cnnlab import params
-from cnnlab.data.store import Processed, open_processed
+from cnnlab.data.store import Processed, open_processed, read_card
 from cnnlab.errors import UserError
 from cnnlab.evidence.words import Language
 from cnnlab.files import MODELS, write_text
@@ -35,15 +35,7 @@ def write_course(parameters: params.Params, folder: Path, say: Language) -> None
     before networks learn from as many images as the budget gives the networks. Raises UserError where a training is
     missing.
     """
-    worked = examples()
-    _write(folder / "examples.json", worked)
-    _write(folder / "networks.json", computed_tables())
-    _write(folder / "anatomy.json", {name: _anatomy(parameters, name) for name in params.variants(parameters)})
-    table = pd.DataFrame([(a.name, a.formula, a.slope, a.range) for a in ACTIVATIONS])
-    write_text(
-        folder / "activations.csv", table.to_csv(index=False, header=["name", "function", "derivative", "range"])
-    )
-    _draw_examples(worked, folder, say)
+    _draw_examples(write_tables(parameters, folder), folder, say)
     best = best_variants(parameters)
     methods, seen = [], []
     for name, variant in best.items():
@@ -62,6 +54,19 @@ def write_course(parameters: params.Params, folder: Path, say: Language) -> None
     write_text(folder / "seen.csv", pd.DataFrame(seen).to_csv(index=False))
 
 
+def write_tables(parameters: params.Params, folder: Path) -> dict[str, Any]:
+    """Write what needs no trained network, the layers of every network among it; returns the worked examples."""
+    worked = examples()
+    _write(folder / "examples.json", worked)
+    _write(folder / "networks.json", computed_tables())
+    _write(folder / "anatomy.json", {name: _anatomy(parameters, name) for name in params.variants(parameters)})
+    table = pd.DataFrame([(a.name, a.formula, a.slope, a.range) for a in ACTIVATIONS])
+    write_text(
+        folder / "activations.csv", table.to_csv(index=False, header=["name", "function", "derivative", "range"])
+    )
+    return worked
+
+
 def best_variants(parameters: params.Params) -> dict[str, str]:
     """Of each data set the trained variant with the highest validation accuracy, of equal ones the first."""
     best: dict[str, tuple[float, str]] = {}
@@ -77,7 +82,7 @@ def best_variants(parameters: params.Params) -> dict[str, str]:
 
 def _anatomy(parameters: params.Params, name: str) -> list[dict[str, Any]]:
     variant = params.variant(parameters, name)
-    model = build(variant.network, open_processed(variant.data).card)
+    model = build(variant.network, read_card(variant.data))
     return layer_table(model.layers, model.input_shape[1:])
 
 

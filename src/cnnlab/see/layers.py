@@ -16,7 +16,7 @@ from cnnlab.nets.anatomy import layer_table
 BATCH = 250
 ACTIVATING = (layers.Activation, layers.LeakyReLU)
 POOLS = (layers.MaxPooling2D, layers.AveragePooling2D)
-LINE_WIDTH = 1.5  # pixels, of the bar that is turned
+LINE_WIDTH = 2  # pixels, of the bar that is turned
 
 
 def as_floats(images: np.ndarray) -> np.ndarray:
