@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from loopback_server import Handler, Loopback
 from cnnlab.data import catalog, sources
 from cnnlab.errors import UserError
 
-hypothesis.settings.register_profile("cnnlab", deadline=None)  # a busy machine is no failure
+# No deadline: a busy machine is no failure. In CI the same examples each time, so that what passed once passes again;
+# elsewhere new ones, which search.
+hypothesis.settings.register_profile("cnnlab", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("cnnlab")
 
 

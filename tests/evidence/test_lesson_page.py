@@ -1,6 +1,7 @@
 """The course's page in both languages: what the course prints beside what was measured, its sources, its pictures."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -10,7 +11,7 @@ from evidence.finished import is_picture, write_course
 from evidence.html import Loads
 
 from cnnlab import params, track
-from cnnlab.evidence import lesson_networks
+from cnnlab.evidence import lesson_arithmetic, lesson_networks
 from cnnlab.evidence.evaluation import evaluate_variant
 from cnnlab.evidence.lesson import write_lesson
 from cnnlab.evidence.lesson_before import compared
@@ -108,6 +109,22 @@ def test_methods_and_networks_are_in_one_table(written: Path, parameters: params
     assert (learnt["slides"], learnt["lenet5"], learnt["lesson"]) == (48_000, 55_000, 45_000)
     speeds = {row["name"]: row["images_per_s"] for row in rows if row["network"]}
     assert speeds == {"lenet5": None, "slides": 9000, "lesson": None, "improved": 9000}
+
+
+def test_the_pyramid_is_told_where_it_holds(written: Path, parameters: params.Params, language: str) -> None:
+    """The lesson's network: 32 × 32 × 32 units first, 512 last; one that widens has no pyramid."""
+    course = gather(parameters)
+    say = Language("en" if language == "en" else "ru")
+    told = say(
+        "The handout's pyramid: each of them has fewer units in its last hidden layer than in its first convolution."
+    )
+    first, last = course.anatomy["lesson"][0], course.anatomy["lesson"][-2]
+    odd = {"odd": [first | {"bytes": 4}, last | {"layer": "Flatten", "bytes": 400}, last]}
+    for anatomy, holds in ((course.anatomy, True), (odd, False)):
+        page = Page(say, LESSON)
+        lesson_arithmetic.anatomy(replace(course, anatomy=anatomy), page)
+        assert (told in page.blocks) == holds
+    assert f"| {say.count(32_768)} | {say.count(512)} | 16×16 |" in (written / "lesson.md").read_text()
 
 
 def test_linked_files_exist(written: Path) -> None:

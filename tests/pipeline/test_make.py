@@ -135,8 +135,23 @@ def test_report_sets_the_course_beside_ours(clone: Path) -> None:
     report = (clone / "reports/lesson.md").read_text()
     for figure in ("43.04 %", "90.69 %", "421,642", "1,250,858", "545,546", "output 3.0"):
         assert figure in report
-    for picture in ("reports/lesson/curves.png", "reports/evaluation/lesson/confusion.png"):
+    for picture in ("reports/lesson/curves.png", "reports/lesson/improved/plane.png", "reports/lesson/convolution.png"):
         assert (clone / picture).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("repro")
+def test_a_network_is_printed_and_looked_into(run: Run, clone: Path) -> None:
+    printed = run("make", "anatomy", "NET=lesson").stdout.splitlines()
+    assert printed[1].split()[0] == "Conv2D"
+    assert "(32 − 3 + 2) / 1 + 1 = 32" in printed[1]
+    assert printed[-1].split()[:2] == ["sum", "1,250,858"]
+    assert "10" in run("make", "anatomy", "NET=detector").stdout.splitlines()[-1]
+    refused = run("make", "anatomy", "NET=none", check=False)
+    assert refused.returncode != 0
+    assert "Or one of the lesson's networks: detector" in refused.stderr
+    drawn = run("make", "see", "VARIANT=lesson", "PICTURE=docs/images/mlflow.png").stdout.split()
+    assert {Path(path).stem for path in drawn} >= {"filters", "maps", "attribution", "plane"}
+    assert all((clone / path).read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
 @pytest.mark.usefixtures("repro")
@@ -165,7 +180,7 @@ def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
     begun = ["fine-tuned lesson", "from scratch", "frozen lesson"]
     assert sorted(runs["name"][transfers])[:-1] == [f"mnist 1 % lesson {beginning}, seed 0" for beginning in begun]
     studies = sweeps | ablations | transfers
-    names = [*sorted(f"{variant} seed 0" for variant in VARIANTS), "reports, budget smoke"]
+    names = [*(f"{variant} seed 0" for variant in VARIANTS), "lesson, budget smoke", "reports, budget smoke"]
     names.sort()
     assert sorted(runs["name"][~studies]) == names
     trained = runs[~studies & (runs["experiment"] != "reports")]
