@@ -1,6 +1,6 @@
 """The course's page, networks: what the course prints of its four, what was measured, layer by layer."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 
@@ -20,6 +20,8 @@ class Network(TypedDict):
     variant: str | None
     parameters: int
     layers: list[Row]
+    course_output: NotRequired[float]  # of the detector, which is not trained
+    output: NotRequired[float]
 
 
 def write(networks: dict[str, Network], metrics: dict[str, Row], tables: dict[str, pd.DataFrame], page: Page) -> None:
@@ -63,8 +65,10 @@ def write(networks: dict[str, Network], metrics: dict[str, Row], tables: dict[st
 
 def _compared(network: Network, metrics: dict[str, Row], say: Language) -> list[str]:
     m, accuracy = metrics.get(str(network["variant"])), network["course_accuracy"]
-    if network["variant"] is None:
-        course = ours = say("output {output}", output=say.number(3, 1))
+    if "output" in network:
+        course, ours = (
+            say("output {output}", output=say.number(network[key], 1)) for key in ("course_output", "output")
+        )
     else:
         course = say.percent(accuracy) if accuracy else say("no accuracy")
         ours = interval(m, say) if m else say("not trained: no variant {name}", name=network["variant"])

@@ -90,7 +90,7 @@ LESSON: dict[str, LessonNetwork] = {
 
 
 def computed_tables() -> dict[str, dict[str, Any]]:
-    """Each network of the lesson built: what the course prints of it, its layers and parameters."""
+    """Each network of the lesson built: what the course prints of it, layers, parameters; the detector's answer."""
     tables: dict[str, dict[str, Any]] = {}
     for name, network in LESSON.items():
         model = network.build()
@@ -102,4 +102,6 @@ def computed_tables() -> dict[str, dict[str, Any]]:
             "parameters": model.count_params(),
             "layers": layer_table(model.layers, model.input_shape[1:]),
         }
+    tables["detector"]["course_output"] = 3.0
+    tables["detector"]["output"] = float(vertical_line_detector()(VERTICAL_LINE[None, :, :, None])[0, 0])
     return tables
