@@ -25,6 +25,7 @@ from cnnlab.see.portrait import load, portrait
 from cnnlab.train import classic
 
 EXERCISE = 4  # layers of 3×3 filters, whose neurons' fields are asked for
+PIXELS = 2**29  # at most, that methods before networks learn from: they want all in memory; CIFAR-10 has 2**27
 IMAGE = 2  # of the validation part, over which fields are drawn
 
 
@@ -87,12 +88,17 @@ def _anatomy(parameters: params.Params, name: str) -> list[dict[str, Any]]:
 
 
 def _before(parameters: params.Params, data: Processed) -> list[dict[str, Any]]:
-    """A row a method before networks, learnt from the images that networks learn from, scored on the test set once."""
+    """A row a method before networks, learnt from the images that networks learn from, scored on the test set once.
+
+    Of large sets a part, `PIXELS`, the same each time: the row says how many images.
+    """
     budget = parameters.budgets[parameters.budget]
     train, _ = data.split(parameters.preprocess.validation, budget.train_images)
-    train = np.sort(train)
+    tested = np.random.default_rng(0).permutation(len(data.test_labels))
+    most = PIXELS // int(np.prod(data.card["shape"]))
+    train, tested = np.sort(train[:most]), np.sort(tested[:most])
     learnt = np.asarray(data.train_images[train]), np.asarray(data.train_labels[train])
-    test = np.asarray(data.test_images), np.asarray(data.test_labels)
+    test = np.asarray(data.test_images[tested]), np.asarray(data.test_labels[tested])
     rows = []
     for name in classic.METHODS:
         row, predicted = classic.trial(name, learnt, test)

@@ -85,7 +85,7 @@ def attributions(path: Path, rows: Sequence[Mapping[str, Any]], say: Language) -
     """A row a picture, with keys `picture`, `title`, `saliency`, `cam`, `occlusion`: the picture, and what its answer
     rests on, dark for much; occlusion from what speaks against (white) to what speaks for the answer (black)."""
     titles = [say("saliency"), say("Grad-CAM"), say("occlusion")]
-    with figure(path, 8.2, 2.05 * len(rows) + 0.3) as drawn:
+    with figure(path, 8.2, 2.05 * len(rows) + 0.6) as drawn:
         grid = drawn.subplots(len(rows), 4, squeeze=False)
         for line, row in zip(grid, rows, strict=True):
             show(line[0], row["picture"], row["title"])
