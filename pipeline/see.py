@@ -14,11 +14,11 @@ def main() -> None:
     parser.add_argument("picture", nargs="?", type=Path)
     asked = parser.parse_args()
     parameters = params.load()
-    variant = params.variant(parameters, asked.variant)
+    params.variant(parameters, asked.variant)  # an unknown one is refused at once
     from cnnlab.see.portrait import look  # noqa: PLC0415  # TensorFlow takes seconds to import
 
     folder = REPORTS / "see" / asked.variant
-    for path in look(variant.data, asked.variant, asked.picture, folder, Language(parameters.report.language)):
+    for path in look(parameters, asked.variant, asked.picture, folder, Language(parameters.report.language)):
         print(path)
 
 

@@ -15,9 +15,9 @@ from cnnlab.evidence.effects import effects
 from cnnlab.evidence.evaluation import run_folder
 from cnnlab.files import write_text
 from cnnlab.params import Run
+from cnnlab.see.classic import METHODS
 from cnnlab.see.course import write_tables
 from cnnlab.sweep.adaptations import describe
-from cnnlab.train.classic import METHODS
 
 IMAGES = 50
 RUN = {"batch normalisation": "normalised"}  # ids have no spaces

@@ -140,6 +140,8 @@ def test_sizes_and_parameters_are_what_keras_builds_or_the_layer_is_named(
         assert row["output"] == "×".join(str(size) for size in layer.output.shape[1:])
         assert row["parameters"] == layer.count_params()
         assert row["bytes"] == 4 * np.prod(layer.output.shape[1:])
+        if isinstance(layer, layers.Conv2D | layers.Dense):  # two operations a weight at each place
+            assert row["flop"] == 2 * layer.kernel.shape.num_elements() * np.prod(layer.output.shape[1:-1])
 
 
 @pytest.mark.parametrize(
@@ -157,8 +159,11 @@ def test_a_stack_that_does_not_fit_is_refused_and_its_layer_named() -> None:
 
 
 def test_kinds_whose_field_is_not_known_are_refused() -> None:
-    for layer in (layers.SeparableConv2D(2, 3), layers.Conv2D(2, (3, 1)), layers.MaxPooling2D((1, 2))):
-        with pytest.raises(ValueError, match=r"^Invalid layer 1 .* Expected a (kind|square)"):
+    odd = [layers.SeparableConv2D(2, 3), layers.Conv2D(2, (3, 1)), layers.MaxPooling2D((1, 2))]
+    odd += [layers.Conv2D(2, 3, groups=2), layers.BatchNormalization(axis=1)]
+    odd += [layers.Conv2D(2, 3, data_format="channels_first")]
+    for layer in odd:
+        with pytest.raises(ValueError, match=r"^Invalid layer 1 .* Expected (a (kind|square)|channels last)"):
             layer_table([layer], (8, 8, 1))
     with pytest.raises(ValueError, match="Expected features with height"):
         layer_table([layers.Flatten(), layers.GlobalMaxPooling2D()], (8, 8, 1))

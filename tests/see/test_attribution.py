@@ -1,5 +1,6 @@
 """What a decision rests on, for networks where it can be worked out by hand."""
 
+import keras
 import numpy as np
 import pytest
 from keras import layers
@@ -73,3 +74,18 @@ def test_the_wanted_picture_raises_its_unit_and_is_the_same_again() -> None:
     assert raised[0].max() > raised[1].max()
     assert np.array_equal(found, maximise(model, layer, np.arange(4), [0.2, 0.5, 0.7], seed=4))
     assert not np.array_equal(found, maximise(model, layer, np.arange(4), [0.2, 0.5, 0.7], seed=5))
+
+
+def test_a_network_in_bfloat16_is_looked_into_as_well() -> None:
+    policy = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
+    keras.config.set_dtype_policy(policy)
+    try:
+        model, images, classes = convolutional(3), noise(2, channels=3), np.array([0, 1])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for found in (saliency(model, images, classes), grad_cam(model, images, classes)):
+        assert found.dtype == np.float32
+        assert np.isfinite(found).all()
+    assert np.isfinite(occlusion(model, images[0], 1)).all()
+    assert maximise(model, model.layers[-1], classes, [0.5] * 3, seed=0).shape == images.shape
+    assert answers(model, images, model.layers[0]).dtype == np.float32

@@ -16,7 +16,7 @@ from cnnlab.data.catalog import CATALOG
 from cnnlab.errors import UserError
 from cnnlab.evidence.words import Language
 from cnnlab.see import course, portrait
-from cnnlab.train.classic import METHODS
+from cnnlab.see.classic import METHODS
 
 PICTURES = {"attribution", "exciting", "filters", "maps", "plane", "tuning", "wanted"}
 pytestmark = pytest.mark.filterwarnings("ignore:::keras")  # saving, with this NumPy
@@ -34,7 +34,9 @@ def top(tmp_path_factory: pytest.TempPathFactory, real_mnist: Path, real_cifar10
             models.mkdir(parents=True)
             convolutional(channels, height, 10, seed=place).save(models / "model.keras")
             (models / "run.json").write_text(json.dumps({"run_id": f"run-{variant}"}))
-            (models / "metrics.json").write_text(json.dumps({"validation_accuracy": 0.5 + place / 10}))
+            evaluated = folder / "reports/evaluation" / variant / "metrics.json"
+            evaluated.parent.mkdir(parents=True)
+            evaluated.write_text(json.dumps({"validation_accuracy": 0.5 + place / 10}))
     return folder
 
 
@@ -54,7 +56,7 @@ def test_a_portrait_has_every_picture_and_is_the_same_again(
     figures = []
     for name in ("first", "again"):
         processed = store.open_processed(data)
-        figures.append(portrait.portrait(model, processed, tmp_path / name, say=Language("en")))
+        figures.append(portrait.portrait(model, processed, tmp_path / name, validation=5000, say=Language("en")))
     for name in PICTURES:
         first, again = (tmp_path / folder / f"{name}.png" for folder in ("first", "again"))
         assert first.read_bytes() == again.read_bytes(), name
@@ -67,16 +69,19 @@ def test_a_portrait_has_every_picture_and_is_the_same_again(
     assert told[0]["units"] == 5
     assert 0 <= told[0]["selective"] <= 1
     assert 0.05 < told[0]["neighbours"] <= 1
+    assert all(row["images_per_s"] > 0 for row in figures)
 
 
-def test_any_picture_can_be_looked_at(inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_picture_can_be_looked_at(
+    inside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parameters: params.Params
+) -> None:
     """A large transparent one, for a network of grey digits."""
     monkeypatch.setattr(portrait, "IMAGES", 60)
     Image.effect_noise((300, 200), 90).convert("RGBA").save(tmp_path / "cat.png")
-    drawn = portrait.look("mnist", "slides", tmp_path / "cat.png", tmp_path / "out", Language("ru"))
+    drawn = portrait.look(parameters, "slides", tmp_path / "cat.png", tmp_path / "out", Language("ru"))
     assert {path.stem for path in drawn} == PICTURES
     with pytest.raises(UserError, match=r"^Invalid picture .*none\.png\. Expected: a picture file"):
-        portrait.look("mnist", "slides", tmp_path / "none.png", tmp_path / "out", Language("en"))
+        portrait.look(parameters, "slides", tmp_path / "none.png", tmp_path / "out", Language("en"))
 
 
 def test_an_untrained_variant_is_told(inside: Path) -> None:
@@ -126,5 +131,5 @@ def test_the_exercise_by_hand() -> None:
 
 def test_a_variant_that_is_not_trained_stops_the_course(inside: Path, parameters: params.Params) -> None:
     more = {**parameters.variants, "improved": parameters.variants["lesson"]}
-    with pytest.raises(UserError, match="Run: dvc repro train@improved"):
+    with pytest.raises(UserError, match=r"improved.metrics\.json is missing\. .* Run: dvc repro$"):
         course.best_variants(parameters.model_copy(update={"variants": more}))

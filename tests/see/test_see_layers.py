@@ -8,6 +8,7 @@ import pytest
 from see.small_nets import convolutional, noise
 from sklearn.metrics import silhouette_score
 
+from cnnlab.errors import UserError
 from cnnlab.nets.lesson import VERTICAL_LINE, vertical_line_detector
 from cnnlab.see import layers
 
@@ -114,3 +115,17 @@ def test_the_plane_keeps_neighbours_together_and_is_the_same_again() -> None:
 
 def test_few_pictures_have_a_plane_too() -> None:
     assert layers.embedding(noise(6).reshape(6, -1).astype(np.float32), seed=0).shape == (6, 2)
+
+
+def test_features_that_tell_nothing_apart_have_a_plane_and_broken_ones_are_refused() -> None:
+    """t-SNE itself ends the process on them."""
+    for features in (np.ones((8, 5)), np.arange(8.0)[:, None]):
+        assert np.isfinite(layers.embedding(features, seed=0)).all()
+    with pytest.raises(UserError, match="not finite"):
+        layers.embedding(np.full((8, 5), np.nan), seed=0)
+
+
+@pytest.mark.parametrize("count", [3, 4, 7])
+def test_speed_is_that_of_all_pictures(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers, "BATCH", 3)
+    assert 0 < layers.told_per_s(convolutional(), noise(count)) < 1e7

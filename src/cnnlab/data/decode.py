@@ -129,6 +129,8 @@ def any_picture(path: Path, shape: Shape) -> Images:
     height, width, channels = shape
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(f"{image.mode}, which has more than 8 bits a channel")
             upright = ImageOps.exif_transpose(image).convert("RGBA")
             paper = Image.new("RGBA", upright.size, "white")
             whole = Image.alpha_composite(paper, upright).convert("L" if channels == 1 else "RGB")

@@ -185,9 +185,8 @@ def anatomy(course: Course, page: Page) -> None:
     page.heading("The anatomy of every network")
     page.note(
         say(
-            "One picture, one pass forward; memory of all answers as float32. A unit before the head sees so "
-            "many pixels; more than the picture has: all of it, from everywhere. `make anatomy NET=name` "
-            "prints the layers."
+            "One picture, one pass forward; memory of all answers as float32. A unit before the head sees so many "
+            "pixels; more than the picture has: it sees padding, too. `make anatomy NET=name` prints the layers."
         )
     )
     headings = (

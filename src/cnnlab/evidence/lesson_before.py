@@ -17,8 +17,8 @@ def write(course: Course, page: Page) -> None:
     page.heading("Before neural networks: templates, strokes, features")
     ways = [
         say(
-            "**Raster**: a picture is compared with templates, by correlation: with the mean of each class, or with "
-            "every training picture (the {n} nearest vote).",
+            "**Raster**: a picture, its light and contrast evened out, is compared pixel by pixel with templates: "
+            "with the mean of each class, or with every training picture (the {n} nearest vote).",
             n=3,
         ),
         say(
@@ -51,13 +51,16 @@ def write(course: Course, page: Page) -> None:
     page.note(
         say(
             "Bold, dark in the picture: networks. Every method learnt from the images that variants without a "
-            "validation size of their own learn from; nothing was chosen by the test images, each scored once. "
-            "Intervals of one training are over test images."
+            "validation size of their own learn from, of very large sets from a part; nothing was chosen by the test "
+            "images, each scored once. Intervals of one training are over test images."
         )
     )
     page.say(*[claim for name in course.methods["data"].unique() for claim in _step(course, str(name), page)])
     for name in course.methods["data"].unique():
-        page.picture(f"templates-{name}.png", "A class a column: its template, a picture of it, its ink, and its edges")
+        page.picture(
+            f"templates-{name}.png",
+            "A class a column, ten at most: its template, a picture of it, its ink, and its edges",
+        )
 
 
 def _step(course: Course, name: str, page: Page) -> list[Claim]:
@@ -66,8 +69,8 @@ def _step(course: Course, name: str, page: Page) -> list[Claim]:
     return [
         (
             say(
-                "On {data} the best of these methods is {method}: {accuracy} of the test images (n = 1), and it "
-                "keeps {count} numbers.",
+                "On {data} the best of these methods is {method}: right in {accuracy} of the test images (n = 1), "
+                "and it keeps {count} numbers.",
                 data=name,
                 method=say.name(best["method"]),
                 accuracy=say.percent(best["accuracy"]),

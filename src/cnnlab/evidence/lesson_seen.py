@@ -76,15 +76,18 @@ def _pictures(page: Page) -> list[tuple[str, str, str]]:
         (
             "wanted",
             "The picture that each class would like most",
-            say("Activation maximisation: climbed from noise, the picture with the largest logit of each class."),
+            say(
+                "Activation maximisation: for each class, ten at most, what the climb from the data's mean colour "
+                "with a little noise towards a large logit arrives at."
+            ),
         ),
         (
             "attribution",
             "What decisions rest on: saliency, Grad-CAM, occlusion",
             say(
                 "Dark is much. Saliency: pixels that move the logit. Grad-CAM: where the last maps speak for the "
-                "class. Occlusion: where a grey square lowers its probability (dark) or raises it (light). Last, the "
-                "surest mistake."
+                "class. Occlusion: where a grey square lowers its probability (dark) or raises it (light). The "
+                "surest mistake is last, where there is one."
             ),
         ),
         (

@@ -24,8 +24,8 @@ RUSSIAN = {
     "Test accuracy of the methods before networks, and of networks (dark)": (
         "Точность на тестовой выборке: методы до сетей и сети (тёмные)"
     ),
-    "A class a column: its template, a picture of it, its ink, and its edges": (
-        "Столбец — класс: его шаблон, пример, чернила и контуры"
+    "A class a column, ten at most: its template, a picture of it, its ink, and its edges": (
+        "Столбец — класс, не более десяти: его шаблон, пример, чернила и контуры"
     ),
     "The slide's convolution, its answer with stride 1 and with stride 2": (
         "Свёртка со слайда, её выход с шагом 1 и с шагом 2"
@@ -64,10 +64,10 @@ RUSSIAN = {
         "Таблицы, формулы, примеры и сети курса в его порядке, все вычислены или обучены здесь, бюджет {budget}. Номер "
         "после предложения ведёт к строкам, из которых оно получено."
     ),
-    "**Raster**: a picture is compared with templates, by correlation: with the mean of each class, or with every "
-    "training picture (the {n} nearest vote).": (
-        "**Растровая классификация**: картинка сравнивается с шаблонами по корреляции — со средним каждого класса "
-        "или с каждой обучающей картинкой (голосуют {n} ближайших)."
+    "**Raster**: a picture, its light and contrast evened out, is compared pixel by pixel with templates: with the "
+    "mean of each class, or with every training picture (the {n} nearest vote).": (
+        "**Растровая классификация**: картинка с выровненными светом и контрастом сравнивается пиксель за пикселем с "
+        "шаблонами — со средним каждого класса или с каждой обучающей картинкой (голосуют {n} ближайших)."
     ),
     "**Structural**: how often lines across the drawing meet ink, its holes, and where its ink lies go through a "
     "decision tree.": (
@@ -80,16 +80,16 @@ RUSSIAN = {
         "HOG) — для линейного классификатора или ближайших картинок."
     ),
     "Bold, dark in the picture: networks. Every method learnt from the images that variants without a validation "
-    "size of their own learn from; nothing was chosen by the test images, each scored once. Intervals of one "
-    "training are over test images.": (
-        "Жирным, на рисунке тёмным: сети. Каждый метод учился на тех же изображениях, что и варианты без собственного "
-        "размера проверочной выборки; по тестовым ничего не выбиралось, они использованы один раз. Интервалы одного "
-        "обучения — по тестовым изображениям."
+    "size of their own learn from, of very large sets from a part; nothing was chosen by the test images, each "
+    "scored once. Intervals of one training are over test images.": (
+        "Жирным, на рисунке тёмным: сети. Каждый метод учился на тех же изображениях, что и варианты без "
+        "собственного размера проверочной выборки, у очень больших наборов — на их части; по тестовым ничего не "
+        "выбиралось, они использованы один раз. Интервалы одного обучения — по тестовым изображениям."
     ),
-    "On {data} the best of these methods is {method}: {accuracy} of the test images (n = 1), and it keeps {count} "
-    "numbers.": (
-        "На {data} лучший из этих методов — «{method}»: {accuracy} тестовых изображений (n = 1); он хранит чисел: "
-        "{count}."
+    "On {data} the best of these methods is {method}: right in {accuracy} of the test images (n = 1), and it keeps "
+    "{count} numbers.": (
+        "На {data} лучший из этих методов — «{method}»: верно {accuracy} тестовых изображений (n = 1); он хранит "
+        "чисел: {count}."
     ),
     "A picture is a tensor of height × width × channels: 28×28×1 in grey, 32×32×3 in colour; a batch of pictures has "
     "one axis more.": (
@@ -207,24 +207,27 @@ RUSSIAN = {
         "Самые избирательные нейроны первых и последних карт и фрагменты, которые возбуждают их сильнее всего: "
         "иерархия признаков от пятен и контуров до частей предметов. Серое — за краем картинки."
     ),
-    "Activation maximisation: climbed from noise, the picture with the largest logit of each class.": (
-        "Максимизация активации: картинка с наибольшим логитом каждого класса, полученная подъёмом от шума."
+    "Activation maximisation: for each class, ten at most, what the climb from the data's mean colour with a little "
+    "noise towards a large logit arrives at.": (
+        "Максимизация активации: к чему для каждого класса (не более десяти) приходит подъём к большому логиту от "
+        "среднего цвета данных с небольшим шумом."
     ),
-    "Dark is much. Saliency: pixels that move the logit. Grad-CAM: where the last maps speak for the class. Occlusion: "
-    "where a grey square lowers its probability (dark) or raises it (light). Last, the surest mistake.": (
+    "Dark is much. Saliency: pixels that move the logit. Grad-CAM: where the last maps speak for the class. "
+    "Occlusion: where a grey square lowers its probability (dark) or raises it (light). The surest mistake is last, "
+    "where there is one.": (
         "Тёмное — много. Значимость: пиксели, сдвигающие логит. Grad-CAM: где последние карты говорят за класс. "
-        "Заслонение: где серый квадрат снижает вероятность (тёмное) или повышает (светлое). Последней — самая "
-        "уверенная ошибка."
+        "Заслонение: где серый квадрат снижает вероятность (тёмное) или повышает (светлое). Последней, если она "
+        "есть, — самая уверенная ошибка."
     ),
     "The last hidden layer's answers to validation pictures, on a plane by t-SNE: neighbours mean something, axes "
     "and far distances do not.": (
         "Отклики последнего скрытого слоя на проверочные картинки, t-SNE на плоскость: соседство что-то значит, оси и "
         "большие расстояния — нет."
     ),
-    "One picture, one pass forward; memory of all answers as float32. A unit before the head sees so many pixels; more "
-    "than the picture has: all of it, from everywhere. `make anatomy NET=name` prints the layers.": (
+    "One picture, one pass forward; memory of all answers as float32. A unit before the head sees so many pixels; "
+    "more than the picture has: it sees padding, too. `make anatomy NET=name` prints the layers.": (
         "Одна картинка, один прямой проход; память всех выходов во float32. Столько пикселей видит нейрон перед "
-        "головой; больше, чем в картинке, — всю её, откуда угодно. `make anatomy NET=имя` печатает слои."
+        "головой; больше, чем в картинке, — значит, он видит и дополнение. `make anatomy NET=имя` печатает слои."
     ),
     "The handout's pyramid: each of them has fewer units in its last hidden layer than in its first convolution.": (
         "Пирамида из методички: у каждой в последнем скрытом слое меньше нейронов, чем в первой свёртке."
@@ -282,7 +285,7 @@ RUSSIAN = {
     "вертикальная)",
     "largest answer": "наибольший отклик",
     "picture, padding 1; small: the filter": "картинка, дополнение 1; мелко: фильтр",
-    "layer {number}: {side}×{side} = {pixels} pixels": "слой {number}: {side}×{side} = {pixels} пикселей",
+    "layer {number}: {side}×{side} = {pixels} pixels": "слой {number}: {side}×{side}, пикселей: {pixels}",
     "answer, stride {stride}": "выход, шаг {stride}",
     "{layer}\nsees {side}×{side}": "{layer}\nвидит {side}×{side}",
     "±{points} points": "±{points} п. п.",
@@ -302,9 +305,9 @@ RUSSIAN = {
 
 NAMES = {
     "mean template of each class": "средний шаблон каждого класса",
-    "strokes and holes, decision tree": "штрихи и дыры, решающее дерево",
-    "edge directions, linear": "направления контуров, линейный",
-    "edge directions, nearest pictures": "направления контуров, ближайшие картинки",
+    "strokes and holes with a decision tree": "штрихи и дыры с решающим деревом",
+    "edge directions with a linear classifier": "направления контуров с линейным классификатором",
+    "edge directions with nearest pictures": "направления контуров с ближайшими картинками",
     "every picture a template": "каждая картинка — шаблон",
     "Vertical-line detector (handout)": "Детектор вертикальной линии (методичка)",
     "LeNet-5 (handout)": "LeNet-5 (методичка)",

@@ -48,8 +48,8 @@ ACTIVATIONS = (
     Activation("tanh", "(e²ˣ − 1) / (e²ˣ + 1)", "1 − f(x)²", -1, 1, None, np.tanh, _tanh_slope),
     Activation(
         "relu",
-        "x for x > 0, else 0",
-        "1 for x > 0, else 0",
+        "max(0, x)",
+        "1 (x > 0), 0 (x ≤ 0)",
         0,
         np.inf,
         0,
@@ -58,8 +58,8 @@ ACTIVATIONS = (
     ),
     Activation(
         "leaky_relu",
-        "x for x > 0, else αx (α = 0.1)",
-        "1 for x > 0, else α",
+        "x (x > 0), αx (x ≤ 0), α = 0.1",
+        "1 (x > 0), α (x ≤ 0)",
         -np.inf,
         np.inf,
         None,
@@ -68,8 +68,8 @@ ACTIVATIONS = (
     ),
     Activation(
         "elu",
-        "x for x > 0, else α (eˣ − 1) (α = 1)",
-        "1 for x > 0, else αeˣ",
+        "x (x > 0), α (eˣ − 1) (x ≤ 0), α = 1",
+        "1 (x > 0), αeˣ (x ≤ 0)",
         -ELU_ALPHA,
         np.inf,
         None,

@@ -182,12 +182,21 @@ def _refuse_misfit(place: int, layer: keras.Layer, shape: Shape) -> None:
     told += f"), which gets {'×'.join(map(str, shape))}. "
     if not isinstance(layer, (*WINDOWED, *WHOLE, *POINTWISE, layers.Dense)):
         raise ValueError(f"{told}Expected a kind whose size, parameters and field are known here.")
+    if _is_unusual(layer, shape):
+        raise ValueError(f"{told}Expected channels last, all of them together.")
     if isinstance(layer, WINDOWED) and not (len(shape) == 3 and _is_square(layer)):
         raise ValueError(f"{told}Expected a square window on features with height, width and channels.")
     if isinstance(layer, WINDOWED) and min(_slid(layer, size)[0] for size in shape[:2]) < 1:
         raise ValueError(f"{told}Expected {kernel}×{kernel} or more.")
     if isinstance(layer, WHOLE[:2]) and len(shape) != 3:
         raise ValueError(f"{told}Expected features with height, width and channels.")
+
+
+def _is_unusual(layer: keras.Layer, shape: Shape) -> bool:
+    """Whether a layer takes channels in groups, or not as the last axis."""
+    if isinstance(layer, layers.BatchNormalization):
+        return layer.axis not in (-1, len(shape))
+    return getattr(layer, "groups", 1) != 1 or getattr(layer, "data_format", "channels_last") != "channels_last"
 
 
 def _is_square(layer: keras.Layer) -> bool:

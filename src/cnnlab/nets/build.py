@@ -44,14 +44,14 @@ def build(network: LessonNetwork | HomeworkNetwork | SpeedrunNetwork, card: Card
 
 
 def network_named(parameters: params.Params, name: str) -> keras.Model:
-    """The network of a variant for its data, or one of the lesson's four by its short name: `detector`, `homework`.
+    """The network of a variant for its data, or else one of the lesson's by its short name: `detector`, `homework`.
 
     Raises UserError where there is no such name, and where the variant's data is not processed yet.
     """
-    if name in LESSON:
-        return LESSON[name].build()
     try:
         variant = params.variant(parameters, name)
     except UserError as error:
+        if name in LESSON:
+            return LESSON[name].build()
         raise UserError(f"{error} Or one of the lesson's networks: {', '.join(LESSON)}.") from error
     return build(variant.network, read_card(variant.data))

@@ -22,7 +22,7 @@ def saliency(model: keras.Model, images: np.ndarray, classes: np.ndarray) -> np.
     pixels = tf.constant(as_floats(images))
     with tf.GradientTape() as tape:
         tape.watch(pixels)
-        logits = tf.gather(model(pixels, training=False), classes, batch_dims=1)
+        logits = tf.gather(through(model.layers, pixels), classes, batch_dims=1)
     return np.asarray(tf.reduce_max(tf.abs(tape.gradient(logits, pixels)), axis=3))
 
 
@@ -56,7 +56,7 @@ def occlusion(model: keras.Model, picture: np.ndarray, label: int) -> np.ndarray
     covered = np.repeat(as_floats(picture)[None], len(corners) + 1, axis=0)
     for image, (y, x) in zip(covered[1:], corners, strict=True):
         image[y : y + side, x : x + side] = 0.5
-    whole, *rest = tf.nn.softmax(model(covered, training=False))[:, label].numpy()
+    whole, *rest = tf.nn.softmax(through(model.layers, covered))[:, label].numpy()
     falls, times = np.zeros((2, height, width), np.float32)
     for (y, x), probability in zip(corners, rest, strict=True):
         falls[y : y + side, x : x + side] += whole - probability

@@ -14,15 +14,14 @@ from cnnlab import params
 from cnnlab.data.store import Processed, open_processed, read_card
 from cnnlab.errors import UserError
 from cnnlab.evidence.words import Language
-from cnnlab.files import MODELS, write_text
+from cnnlab.files import REPORTS, write_text
 from cnnlab.nets.activations import ACTIVATIONS
 from cnnlab.nets.anatomy import layer_table
 from cnnlab.nets.build import build
 from cnnlab.nets.lesson import computed_tables
 from cnnlab.nets.worked import examples
-from cnnlab.see import draw
+from cnnlab.see import classic, draw
 from cnnlab.see.portrait import load, portrait
-from cnnlab.train import classic
 
 EXERCISE = 4  # layers of 3×3 filters, whose neurons' fields are asked for
 PIXELS = 2**29  # at most, that methods before networks learn from: they want all in memory; CIFAR-10 has 2**27
@@ -45,7 +44,8 @@ def write_course(parameters: params.Params, folder: Path, say: Language) -> None
         _templates(folder / f"templates-{name}.png", data, say)
         begun = time.perf_counter()
         model, run_id = load(name, variant)
-        figures = portrait(model, data, folder / variant, say=say)
+        aside = params.set_aside(parameters, params.variant(parameters, variant))
+        figures = portrait(model, data, folder / variant, validation=aside, say=say)
         rows = [row for row in layer_table(model.layers, model.input_shape[1:]) if row["receptive_field"]]
         picture = np.asarray(data.train_images[data.order[IMAGE]])
         draw.fields(folder / variant / "fields.png", picture, [row for row in rows if row["window"]], say)
@@ -69,12 +69,15 @@ def write_tables(parameters: params.Params, folder: Path) -> dict[str, Any]:
 
 
 def best_variants(parameters: params.Params) -> dict[str, str]:
-    """Of each data set the trained variant with the highest validation accuracy, of equal ones the first."""
+    """Of each data set the variant with the highest mean validation accuracy, as stage evaluate has it.
+
+    Of equal ones the first. Raises UserError where one was not evaluated.
+    """
     best: dict[str, tuple[float, str]] = {}
     for name, variant in params.variants(parameters).items():
-        path = MODELS / variant.data / name / "metrics.json"
+        path = REPORTS / "evaluation" / name / "metrics.json"
         if not path.exists():
-            raise UserError(f"{path} is missing. Expected a trained variant. Run: dvc repro train@{name}")
+            raise UserError(f"{path} is missing. Expected a trained and evaluated variant. Run: dvc repro")
         accuracy = json.loads(path.read_text())["validation_accuracy"]
         if variant.data not in best or accuracy > best[variant.data][0]:
             best[variant.data] = (accuracy, name)
@@ -90,15 +93,13 @@ def _anatomy(parameters: params.Params, name: str) -> list[dict[str, Any]]:
 def _before(parameters: params.Params, data: Processed) -> list[dict[str, Any]]:
     """A row a method before networks, learnt from the images that networks learn from, scored on the test set once.
 
-    Of large sets a part, `PIXELS`, the same each time: the row says how many images.
+    Of large sets they learn from a part, `PIXELS`, the same each time: the row says how many images.
     """
     budget = parameters.budgets[parameters.budget]
-    train, _ = data.split(parameters.preprocess.validation, budget.train_images)
-    tested = np.random.default_rng(0).permutation(len(data.test_labels))
-    most = PIXELS // int(np.prod(data.card["shape"]))
-    train, tested = np.sort(train[:most]), np.sort(tested[:most])
+    train, _ = data.split(data.card["split"]["validation"], budget.train_images)
+    train = np.sort(train[: PIXELS // int(np.prod(data.card["shape"]))])
     learnt = np.asarray(data.train_images[train]), np.asarray(data.train_labels[train])
-    test = np.asarray(data.test_images[tested]), np.asarray(data.test_labels[tested])
+    test = data.test_images, np.asarray(data.test_labels)
     rows = []
     for name in classic.METHODS:
         row, predicted = classic.trial(name, learnt, test)

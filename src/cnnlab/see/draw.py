@@ -13,7 +13,7 @@ from cnnlab.evidence.words import Language
 from cnnlab.nets.activations import ACTIVATIONS
 
 SHOWN = 8  # maps or filters in a row
-LIGHT = "#d5d5de"
+NAMED = 20  # classes at most whose names are written on a plane
 
 
 def bare(axes: Axes) -> Axes:
@@ -30,7 +30,8 @@ def show(axes: Axes, picture: np.ndarray, title: str = "", **how: Any) -> None:
     """A uint8 picture (height, width, channels), or values (height, width) from black to white."""
     usual: dict[str, Any] = {"cmap": "grey", "interpolation": "nearest"}
     limits: dict[str, Any] = {"vmin": 0, "vmax": 255} if picture.dtype == np.uint8 else {}
-    bare(axes).imshow(picture.squeeze(), **usual | limits | how)
+    flat = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    bare(axes).imshow(flat, **usual | limits | how)
     if title:
         axes.set_title(title, fontsize=9)
 
@@ -98,14 +99,14 @@ def attributions(path: Path, rows: Sequence[Mapping[str, Any]], say: Language) -
 
 
 def plane(path: Path, points: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Points (n, 2), each written as its class's number; names beside the middle of each class."""
+    """Points (n, 2), each written as its class's number; a few classes have their names in their middles."""
     with figure(path, 8, 6.4) as drawn:
         axes = bare(drawn.subplots())
         axes.set_xlim(points[:, 0].min() - 2, points[:, 0].max() + 2)
         axes.set_ylim(points[:, 1].min() - 2, points[:, 1].max() + 2)
         for (x, y), label in zip(points, labels, strict=True):
             axes.text(x, y, str(label), color=INKS[label % len(INKS)], fontsize=7, ha="center", va="center")
-        for label in np.unique(labels):
+        for label in np.unique(labels) if len(classes) <= NAMED else ():
             x, y = np.median(points[labels == label], axis=0)
             told = f"{label}" if classes[label] == str(label) else f"{label} {classes[label]}"
             box = {"boxstyle": "round", "facecolor": "white", "edgecolor": INKS[label % len(INKS)], "alpha": 0.85}

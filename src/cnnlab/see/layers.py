@@ -1,5 +1,6 @@
 """A trained network taken apart: its filters, its layers' answers to pictures, its last hidden layer on a plane."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
+from cnnlab.errors import UserError
 from cnnlab.nets.anatomy import layer_table
 
 BATCH = 250
@@ -37,7 +39,7 @@ def through(stack: Sequence[keras.Layer], given: Any) -> Any:
     """
     for layer in stack:
         given = layer(given, training=False)
-    return given
+    return tf.cast(given, tf.float32)  # of a network in bfloat16, too
 
 
 def filters(model: keras.Model) -> np.ndarray:
@@ -82,8 +84,13 @@ def embedding(features: np.ndarray, seed: int) -> np.ndarray:
     """Rows of features (n, any) on a plane, (n, 2), so that neighbours stay neighbours: t-SNE.
 
     van der Maaten, Hinton 2008, JMLR 9; it begins with the two directions of the largest variance. Equal seeds give
-    equal planes; distances between far groups, and the axes, mean nothing. Needs 6 rows or more.
+    equal planes; distances between far groups, and the axes, mean nothing. Needs 6 rows or more. Raises UserError where
+    features are not finite.
     """
+    if not np.isfinite(features).all():
+        raise UserError("The network's last hidden layer gives numbers that are not finite. Train it again.")
+    if features.shape[1] < 2 or not np.ptp(features, axis=0).any():  # one unit, or one answer to all: nothing to spread
+        return np.pad(features, ((0, 0), (0, 1)))[:, :2]
     reduced = PCA(min(50, *features.shape), random_state=seed).fit_transform(features)
     perplexity = min(30.0, (len(features) - 1) / 3)
     with threadpool_limits(1):  # two threads wait for each other: 10 s in place of 5 beside other work
@@ -126,8 +133,8 @@ def exciting(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The parts of uint8 `images` to which a layer's units answer most.
 
-    Of each unit its largest answer in a picture counts; shown are the `units` whose `best` pictures excite them most,
-    relative to the unit's mean over all pictures. Returns the units (units,), the pictures' places in `images`
+    Of each unit its largest answer in a picture counts; shown are the `units` whose `best` pictures stand out most from
+    the unit's mean over all pictures, in deviations. Returns the units (units,), the pictures' places in `images`
     (units, best), strongest first, and the corner (row, column) of the field seen there (units, best, 2), which may lie
     outside the picture (Zeiler, Fergus 2014, arXiv:1311.2901).
     """
@@ -140,7 +147,7 @@ def exciting(
     peak, place = np.concatenate(strongest), np.concatenate(where)
     order = np.argsort(-peak, axis=0, kind="stable")[:best].T
     top = np.take_along_axis(peak.T, order, axis=1).mean(axis=1)
-    chosen = np.argsort(-top / (peak.mean(axis=0) + 1e-6), kind="stable")[:units]
+    chosen = np.argsort(-(top - peak.mean(axis=0)) / (peak.std(axis=0) + 1e-6), kind="stable")[:units]
     _, jump, start = field_of(model, layer)
     return chosen, order[chosen], start + jump * place[order[chosen], chosen[:, None]]
 
@@ -155,11 +162,12 @@ def crops(images: np.ndarray, corners: np.ndarray, side: int) -> np.ndarray:
 
 
 def told_per_s(model: keras.Model, images: np.ndarray) -> float:
-    """Pictures a second that a network tells apart, after a first batch that does not count; uint8 `images`."""
+    """Pictures a second that a network tells apart, graphs built before; uint8 `images`."""
     batches = [tf.constant(as_floats(images[at : at + BATCH])) for at in range(0, len(images), BATCH)]
     tell = tf.function(lambda batch: model(batch, training=False))
-    tell(batches[0])
-    begun = tf.timestamp()
-    for batch in batches[1:]:
-        tell(batch)
-    return float((len(images) - BATCH) / (tf.timestamp() - begun))
+    for batch in (batches[0], batches[-1]):  # the last may be shorter, which is a graph of its own
+        tell(batch).numpy()
+    begun = time.perf_counter()
+    for batch in batches:
+        tell(batch).numpy()
+    return len(images) / (time.perf_counter() - begun)

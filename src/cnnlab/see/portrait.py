@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from cnnlab import params
 from cnnlab.data import decode
 from cnnlab.data.store import Processed, open_processed
 from cnnlab.errors import UserError
@@ -40,16 +41,18 @@ def load(data: str, variant: str) -> tuple[keras.Model, str]:
         ) from error
 
 
-def look(data: str, variant: str, picture: Path | None, folder: Path, say: Language) -> list[Path]:
+def look(parameters: params.Params, name: str, picture: Path | None, folder: Path, say: Language) -> list[Path]:
     """Draw a variant's trained network into `folder` and return the files; see `portrait`.
 
     Raises UserError where it is not trained, and where `picture` cannot be read.
     """
-    model, _ = load(data, variant)
-    processed = open_processed(data)
+    variant = params.variant(parameters, name)
+    model, _ = load(variant.data, name)
+    processed = open_processed(variant.data)
     height, width, channels = processed.card["shape"]
     given = None if picture is None else decode.any_picture(picture, (height, width, channels))
-    portrait(model, processed, folder, say=say, picture=given)
+    aside = params.set_aside(parameters, variant)
+    portrait(model, processed, folder, validation=aside, say=say, picture=given)
     return sorted(folder.glob("*.png"))
 
 
@@ -58,17 +61,19 @@ def portrait(
     data: Processed,
     folder: Path,
     *,
+    validation: int,
     say: Language,
     picture: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Write filters, maps, exciting, wanted, attribution, tuning and plane .png of a network into `folder`.
 
-    Validation pictures are looked through; `picture` (uint8, the network's shape) takes the place of those whose maps
-    and attributions are drawn. Equal arguments give equal pictures. Returns `units` of the first layer, the share
-    `selective` for a bar's angle, the share of neighbours on the plane of the same class (`neighbours`), pictures the
-    network tells a second (`images_per_s`), and how many `images` were looked through.
+    The `validation` pictures that the network did not learn from are looked through, `IMAGES` at most; `picture`
+    (uint8, the network's shape) takes the place of those whose maps and attributions are drawn. Equal arguments give
+    equal pictures. Returns `units` of the first layer, the share `selective` for a bar's angle, the share of neighbours
+    on the plane of the same class (`neighbours`), pictures the network tells a second (`images_per_s`), and how many
+    `images` were looked through.
     """
-    rows = np.sort(data.order[: data.card["split"]["validation"]][:IMAGES])
+    rows = np.sort(data.order[:validation][:IMAGES])
     images, labels = np.asarray(data.train_images[rows]), np.asarray(data.train_labels[rows])
     classes = [say.name(name) for name in data.card["classes"]]
     shown = {"": picture} if picture is not None else _chosen(model, images, labels, classes, say)

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from cnnlab.data import catalog, decode
-from cnnlab.train import classic
+from cnnlab.see import classic
 
 pictures = arrays.arrays(
     np.uint8, st.tuples(st.integers(1, 3), st.sampled_from([12, 15]), st.just(12), st.sampled_from([1, 3]))
@@ -93,9 +93,9 @@ def digits(real_mnist: object) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.
     ("name", "least"),
     [
         ("mean template of each class", 0.7),
-        ("strokes and holes, decision tree", 0.65),
-        ("edge directions, linear", 0.85),
-        ("edge directions, nearest pictures", 0.85),
+        ("strokes and holes with a decision tree", 0.65),
+        ("edge directions with a linear classifier", 0.85),
+        ("edge directions with nearest pictures", 0.85),
         ("every picture a template", 0.85),
     ],
 )
@@ -113,5 +113,5 @@ def test_what_a_method_keeps_is_counted(digits: tuple[tuple[np.ndarray, np.ndarr
     kept = {name: classic.trial(name, train, test)[0]["parameters"] for name in classic.METHODS}
     assert kept["mean template of each class"] == 10 * 14 * 14
     assert kept["every picture a template"] == 2000 * 14 * 14
-    assert kept["edge directions, linear"] == 10 * (3 * 3 * 4 * 9 + 1)
+    assert kept["edge directions with a linear classifier"] == 10 * (3 * 3 * 4 * 9 + 1)
     assert set(classic.METHODS) == set(kept)

@@ -6,13 +6,16 @@ Slides, «Поиск характерных элементов»: raster, struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.tree import DecisionTreeClassifier
+
+if TYPE_CHECKING:
+    from cnnlab.data.pictures import Pictures
 
 Features = Callable[[np.ndarray], np.ndarray]  # uint8 pictures (n, height, width, channels) -> float32 (n, features)
 
@@ -45,7 +48,7 @@ def pixels(images: np.ndarray) -> np.ndarray:
     count, height, width, channels = images.shape
     even = np.asarray(images[:, : height // 2 * 2, : width // 2 * 2], np.float32)
     rows = even.reshape(count, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4)).reshape(count, -1) / 255
-    rows = rows - rows.mean(axis=1, keepdims=True)
+    rows = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
     length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-4)  # of an even picture only rounding is left
     return np.asarray(rows / length, np.float32)
 
@@ -67,13 +70,13 @@ def direction_cells(images: np.ndarray) -> np.ndarray:
     Of every pixel's strongest channel the gradient's strength is shared by the two nearest directions; direction d is
     that of a gradient at d · 180° / `DIRECTIONS` from the right, downwards.
     """
-    pictures = np.asarray(images, np.float32) / 255
+    pictures = np.asarray(images, np.float32)  # whole numbers, so that equal channels stay equal whatever the light
     down, right = np.zeros_like(pictures), np.zeros_like(pictures)
     down[:, 1:-1] = pictures[:, 2:] - pictures[:, :-2]
     right[:, :, 1:-1] = pictures[:, :, 2:] - pictures[:, :, :-2]
     strongest = (down**2 + right**2).argmax(axis=3)[..., None]
     down, right = (np.take_along_axis(a, strongest, 3)[..., 0] for a in (down, right))
-    strength, place = np.hypot(down, right), np.arctan2(down, right) % np.pi * (DIRECTIONS / np.pi)
+    strength, place = np.hypot(down, right) / 255, np.arctan2(down, right) % np.pi * (DIRECTIONS / np.pi)
     lower = place.astype(int)
     count, height, width = strength.shape
     band, column = np.arange(height) * CELLS // height, np.arange(width) * CELLS // width
@@ -113,15 +116,15 @@ def strokes_and_holes(images: np.ndarray) -> np.ndarray:
 
 METHODS: dict[str, Method] = {
     "mean template of each class": Method(pixels, NearestCentroid, lambda c, _: c.centroids_.size),
-    "strokes and holes, decision tree": Method(
+    "strokes and holes with a decision tree": Method(
         strokes_and_holes,
         lambda: DecisionTreeClassifier(min_samples_leaf=5, random_state=0),
         lambda c, _: _tree_size(c),
     ),
-    "edge directions, linear": Method(
+    "edge directions with a linear classifier": Method(
         edge_directions, lambda: RidgeClassifier(alpha=1.0), lambda c, _: c.coef_.size + c.intercept_.size
     ),
-    "edge directions, nearest pictures": Method(
+    "edge directions with nearest pictures": Method(
         edge_directions, lambda: KNeighborsClassifier(NEIGHBOURS, algorithm="brute"), lambda _, x: x.size
     ),
     "every picture a template": Method(
@@ -131,7 +134,7 @@ METHODS: dict[str, Method] = {
 
 
 def trial(
-    name: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]
+    name: str, train: tuple["np.ndarray | Pictures", np.ndarray], test: tuple["np.ndarray | Pictures", np.ndarray]
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Fit a method of `METHODS` on `train`, uint8 pictures and labels, and say what it takes the test pictures for.
 
@@ -156,7 +159,7 @@ def trial(
     return row, predicted
 
 
-def _in_parts(features: Features, images: np.ndarray) -> np.ndarray:
+def _in_parts(features: Features, images: "np.ndarray | Pictures") -> np.ndarray:
     return np.concatenate([features(images[at : at + CHUNK]) for at in range(0, len(images), CHUNK)])
 
 
