@@ -17,7 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro train sweep sweep-status sweep-ui anatomy see compare sync ui test lint bench lock clean
+.PHONY: help setup repro train sweep sweep-status sweep-ui anatomy see compare sync doctor ui test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ compare: $(STAMP)  ## print the variants and transfers that MLflow holds, data s
 
 sync: $(STAMP)  ## send to MLflow what trainings kept while its server was down
 	$(BIN)/python -m cnnlab.track
+
+doctor: $(STAMP)  ## look at what a run needs: Python, packages, devices, memory, disk, data, MLflow, DVC
+	@$(BIN)/python pipeline/doctor.py
 
 ui: $(STAMP)  ## open the MLflow UI, on this machine only (PORT=5000)
 	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --default-artifact-root mlruns/artifacts \

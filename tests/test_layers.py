@@ -34,6 +34,7 @@ ALLOWED = {
     "train": {"errors", "files", "params", "data", "nets", "track"},
     "evidence": {"errors", "files", "params", "data", "nets", "track", "train"},
     "sweep": {"errors", "files", "params", "data", "nets", "track", "train", "evidence.figures", "evidence.effects"},
+    "doctor": {"errors", "files", "params", "data", "track", "train"},
     "see": {"errors", "files", "params", "data", "nets", "track", "train", "evidence.figures", "evidence.words"},
 }
 # They serve every stage and decide no result: where files lie and how they are written, errors, MLflow.
