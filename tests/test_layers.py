@@ -123,3 +123,9 @@ def test_a_new_variant_in_params_gets_its_own_stages(tmp_path: Path) -> None:
     entry = "\n  plain:\n    <<: *lesson\n    augment: {}\n"
     file.write_text(file.read_text().replace("\non_demand:", f"{entry}\non_demand:"))
     assert stages() - before == {"train@plain", "evaluate@plain"}
+
+
+def test_no_module_of_the_tests_hides_one_of_python() -> None:
+    """pytest puts the folders of the tests on sys.path, and a process that a test starts gets them first."""
+    files = (ROOT / "tests").rglob("*.py")
+    assert not [path for path in files if path.stem in sys.stdlib_module_names]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from evidence.finished import is_picture, write_ablation, write_run, write_sweep, write_transfer
-from evidence.html import Loads
+from evidence.loads import Loads
 
 from cnnlab import params
 from cnnlab.data.catalog import CATALOG

@@ -8,7 +8,7 @@ import mlflow
 import pandas as pd
 import pytest
 from evidence.finished import is_picture, write_course
-from evidence.html import Loads
+from evidence.loads import Loads
 
 from cnnlab import params, track
 from cnnlab.evidence import lesson_arithmetic, lesson_networks

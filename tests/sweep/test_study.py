@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing.pool import Pool
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -137,17 +137,17 @@ def _recovers_stale(plan: Search, owner: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def hosts() -> Iterator[Pool]:
+def hosts() -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")
-    with context.Pool(HOSTS, _become_host, (context.Barrier(HOSTS),)) as pool:
+    # Not multiprocessing.Pool, which replaces for ever a process that dies at its start.
+    with ProcessPoolExecutor(HOSTS, context, _become_host, (context.Barrier(HOSTS),)) as pool:
         yield pool
-        pool.close()
-        pool.join()
 
 
-def at_once(hosts: Pool, task: Callable[[Search, str, Path], Any], plan: Search, top: Path) -> list[Any]:
+def at_once(hosts: ProcessPoolExecutor, task: Callable[[Search, str, Path], Any], plan: Search, top: Path) -> list[Any]:
     """What the task returned to each host."""
-    return hosts.starmap(task, [(plan, f"host {i}", top) for i in range(HOSTS)], chunksize=1)
+    begun = [hosts.submit(task, plan, f"host {i}", top) for i in range(HOSTS)]
+    return [one.result() for one in begun]
 
 
 # The beginning
@@ -216,13 +216,17 @@ def test_a_study_whose_maker_died_at_once_gets_its_baseline(
     assert ledger.study.user_attrs["seed"] == 0
 
 
-def test_hosts_that_begin_it_at_once_begin_it_once(hosts: Pool, opened: Open, storage_url: str, top: Path) -> None:
+def test_hosts_that_begin_it_at_once_begin_it_once(
+    hosts: ProcessPoolExecutor, opened: Open, storage_url: str, top: Path
+) -> None:
     at_once(hosts, _opens, a_plan(storage_url, trials=5), top)
     ledger = opened(trials=5)
     assert [trial.user_attrs.get("role") for trial in ledger.trials()] == ["baseline", *[None] * 4]
 
 
-def test_hosts_that_extend_it_at_once_extend_it_once(hosts: Pool, opened: Open, storage_url: str, top: Path) -> None:
+def test_hosts_that_extend_it_at_once_extend_it_once(
+    hosts: ProcessPoolExecutor, opened: Open, storage_url: str, top: Path
+) -> None:
     opened(trials=2)
     at_once(hosts, _opens, a_plan(storage_url, trials=8), top)
     assert len(opened(trials=8).trials()) == 8
@@ -245,7 +249,7 @@ def test_a_claimed_trial_knows_its_owner_and_its_variant(opened: Open) -> None:
     assert set(trial.params) <= set(KEYS)
 
 
-def test_hosts_claim_every_trial_once(hosts: Pool, opened: Open, storage_url: str, top: Path) -> None:
+def test_hosts_claim_every_trial_once(hosts: ProcessPoolExecutor, opened: Open, storage_url: str, top: Path) -> None:
     opened(trials=20)
     claims = at_once(hosts, _claims, a_plan(storage_url, trials=20), top)
     assert sorted(number for numbers in claims for number in numbers) == [*range(20)]
@@ -421,7 +425,7 @@ def test_two_that_recover_one_after_the_other_enqueue_one_attempt(
 
 @pytest.mark.parametrize("killed_while_failing", [False, True])
 def test_hosts_that_recover_at_once_enqueue_one_attempt_each(
-    hosts: Pool, opened: Open, storage_url: str, top: Path, killed_while_failing: bool
+    hosts: ProcessPoolExecutor, opened: Open, storage_url: str, top: Path, killed_while_failing: bool
 ) -> None:
     dead = opened(trials=8)
     claim_all(dead)
