@@ -1,0 +1,25 @@
+"""A trained network with all that stands before and after it, as one Keras model that needs nothing of the house."""
+
+import keras
+
+from cnnlab.params.recipe import Views
+
+
+def whole(model: keras.Model, views: Views) -> keras.Model:
+    """Pictures as they are stored to logits: uint8 (n, height, width, channels) to float32 (n, classes).
+
+    The pixels are divided by 255, as for training, and the logits are the mean over the test-time `views`
+    (`data.augment.views`, here in Keras's own operations), so that the answers are those the run was scored by.
+    """
+    pictures = keras.Input(model.input_shape[1:], dtype="uint8", name="pictures")
+    pixels = keras.layers.Rescaling(1 / 255, dtype="float32")(pictures)
+    seen = [pixels]
+    if views.shift:
+        margin, double = [views.shift] * 2, 2 * views.shift
+        padded = keras.ops.pad(pixels, [[0, 0], margin, margin, [0, 0]], "reflect")
+        seen += [padded[:, :-double, :-double], padded[:, double:, double:]]
+    if views.flip:
+        seen += [keras.ops.flip(view, axis=2) for view in seen]
+    told = [keras.ops.cast(model(view), "float32") for view in seen]
+    logits = keras.layers.Average()(told) if len(told) > 1 else told[0]
+    return keras.Model(pictures, logits, name=model.name)
