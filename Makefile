@@ -7,6 +7,7 @@ LOCK := $(if $(CUDA),requirements-cuda.txt,requirements.txt)
 BIN := .venv/bin
 SWEEP = $(if $(TRIALS),--trials $(TRIALS)) $(if $(WORKERS),--workers $(WORKERS)) $(if $(STUDY),--study $(STUDY)) \
   $(if $(BUDGET),--budget $(BUDGET))
+NETWORK = $(if $(VARIANT),--variant $(VARIANT)) $(if $(DATA),--data $(DATA))
 SEEDED = $(if $(SEEDS),--seeds $(SEEDS))
 # In the environment, not on the command line, where every user of the machine could read a password.
 ifdef STORAGE
@@ -17,7 +18,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro train sweep sweep-status sweep-ui anatomy see compare sync doctor ui test lint bench lock clean
+.PHONY: help setup repro train sweep sweep-status sweep-ui anatomy see compare predict export serve sync doctor ui test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +69,16 @@ see: $(STAMP)  ## draw what a trained network sees, of a picture of yours too (V
 
 compare: $(STAMP)  ## print the variants and transfers that MLflow holds, data set by data set
 	@$(BIN)/python pipeline/compare.py
+
+predict: $(STAMP)  ## tell what pictures show: IMAGES="a.png folder *.jpg" (VARIANT=improved or DATA=mnist, TOP=5)
+	@$(BIN)/python pipeline/predict.py $(NETWORK) $(if $(TOP),--top $(TOP)) -- \
+	  $(or $(IMAGES),$(error Name some: make predict IMAGES="a.png b.jpg"))
+
+export: $(STAMP)  ## write a network for other programs: SavedModel and LiteRT, into exports/ (VARIANT= or DATA=)
+	@$(BIN)/python pipeline/export.py $(NETWORK)
+
+serve: $(STAMP)  ## answer over HTTP with the champion, on this machine only (DATA=mnist PORT=5001)
+	@$(BIN)/python pipeline/serve.py $(if $(DATA),--data $(DATA)) --port $(or $(filter-out 5000,$(PORT)),5001)
 
 sync: $(STAMP)  ## send to MLflow what trainings kept while its server was down
 	$(BIN)/python -m cnnlab.track

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
 from PIL import Image
 
@@ -55,7 +57,7 @@ class Classifier(PythonModel):
         self.network = keras.saving.load_model(context.artifacts["network"], compile=False)
         self.classes = json.loads(Path(context.artifacts["classes"]).read_text(encoding="utf-8"))
 
-    def probabilities(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def probabilities(self, pictures: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Of each picture and class, float32 (n, classes); the pictures as `fitted` takes them, each of any size."""
         import keras  # noqa: PLC0415
 
@@ -66,10 +68,12 @@ class Classifier(PythonModel):
             told.append(keras.ops.convert_to_numpy(keras.ops.softmax(self.network(batch))))
         return np.concatenate(told)
 
-    # Without types: MLflow would read them as the model's schema.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row a picture: its class, how probable it is, and the probability of every class."""
-        told = self.probabilities(model_input)
+        try:
+            told = self.probabilities(model_input)
+        except ValueError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
         return pd.DataFrame(
             {
                 "class": [self.classes[row.argmax()] for row in told],

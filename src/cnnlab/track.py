@@ -11,11 +11,10 @@ import platform
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,23 @@ import numpy as np
 from filelock import FileLock
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
-from mlflow.models.signature import ModelSignature
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.types import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from cnnlab import errors
+from cnnlab import errors, registry
 from cnnlab.errors import UserError
 from cnnlab.files import MLRUNS, atomic
+from cnnlab.registry import Proposal
 from cnnlab.spool import SPOOL, Failure, InUseError, Journal, Record, Send, Sender, drain
 
 _LOCK = MLRUNS / ".lock"
 _REFUSALS = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-_HTTP = {
+_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the sender tries again; a retry below it could create a run twice
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it may hold a password
 }
 
@@ -62,7 +60,7 @@ def client(uri: str = "") -> mlflow.MlflowClient:
     Raises UserError where the store cannot be opened.
     """
     uri = uri or tracking_uri()
-    for name, value in _HTTP.items():
+    for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     MLRUNS.mkdir(exist_ok=True)
     try:
@@ -94,6 +92,7 @@ class Run:
         self.id = run_id
         self._journal = Journal(run_id)
         self._sender = Sender(self._journal, _sending(run_id, self._journal.folder))
+        self._proposed: dict[str, Any] = {}
 
     @classmethod
     def start(
@@ -160,10 +159,12 @@ class Run:
 
         `example` is that batch, an array (n, height, width, channels).
         """
-        kept = self._journal.new_file("example.npy")
-        with atomic(kept) as stream:
-            np.save(stream, example)
-        self._record("model", file=self._copy(path), example=self._relative(kept))
+        self._record("model", file=self._copy(path), example=self._saved("example.npy", example))
+
+    def propose(self, proposal: Proposal, network: Path, example: np.ndarray) -> None:
+        """Let the network compete to be the champion of its data set once the run is finished; `registry.compete`."""
+        kept = {"file": self._copy(network), "example": self._saved("pictures.npy", example)}
+        self._proposed = {"proposal": asdict(proposal), **kept}
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run; earlier values are replaced."""
@@ -175,6 +176,8 @@ class Run:
         What is not sent stays on disk; a printed line says where, and how it is sent later.
         """
         self._record("status", status=status, end_ms=_now_ms())
+        if self._proposed and status == "FINISHED":
+            self._record("champion", **self._proposed)
         self._sender.close()
         journal, failure = self._journal, self._sender.failure
         if journal.sent < journal.count:
@@ -192,6 +195,12 @@ class Run:
         kept = self._journal.new_file(path.name)
         with path.open("rb") as source, atomic(kept) as copy:
             shutil.copyfileobj(source, copy)
+        return self._relative(kept)
+
+    def _saved(self, name: str, array: np.ndarray) -> str:
+        kept = self._journal.new_file(name)
+        with atomic(kept) as stream:
+            np.save(stream, array)
         return self._relative(kept)
 
     def _relative(self, path: Path) -> str:
@@ -287,51 +296,15 @@ def _write(store: mlflow.MlflowClient, run_id: str, folder: Path, record: Record
             context = InputTag("mlflow.data.context", record["context"])
             store.log_inputs(run_id, [DatasetInput(data_set._to_mlflow_entity(), [context])])
         case "model":
-            _write_model(store, run_id, folder / record["file"], folder / record["example"])
+            example = np.load(folder / record["example"], allow_pickle=False)
+            registry.keep(store, run_id, folder / record["file"], example)
+        case "champion":
+            example = np.load(folder / record["example"], allow_pickle=False)
+            registry.compete(store, run_id, Proposal(**record["proposal"]), folder / record["file"], example)
         case "status" if record["end_ms"] is None:
             store.update_run(run_id, status=record["status"])
         case "status":
             store.set_terminated(run_id, record["status"], record["end_ms"])
-
-
-def _write_model(store: mlflow.MlflowClient, run_id: str, path: Path, example: Path) -> None:
-    """Log a Keras file as the run's one model. It becomes the run's output last, so an output is a whole model."""
-    run = store.get_run(run_id)
-    if run.outputs and run.outputs.model_outputs:
-        return
-    for half in store.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'"):
-        store.delete_logged_model(half.model_id)
-    entry = store.create_logged_model(run.info.experiment_id, "model", run_id, params=run.data.params)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = str(Path(temporary) / "model")
-        card = Model(entry.artifact_location, run_id, model_uuid=entry.model_id, model_id=entry.model_id)
-        _save_model(folder, path, np.load(example, allow_pickle=False), card)
-        store.log_model_artifacts(entry.model_id, folder)
-    store.finalize_logged_model(entry.model_id, "READY")
-    store.log_outputs(run_id, [LoggedModelOutput(entry.model_id, step=0)])
-
-
-def _save_model(folder: str, path: Path, example: np.ndarray, card: Model) -> None:
-    import keras  # noqa: PLC0415  # only a run with a model waits for TensorFlow
-    import mlflow.tensorflow  # noqa: PLC0415
-    import tensorflow  # noqa: PLC0415
-
-    model = keras.saving.load_model(path, compile=False)
-    outputs = np.asarray(model(example))
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
-        outputs=Schema([TensorSpec(outputs.dtype, (-1, *outputs.shape[1:]))]),
-    )
-    keras.config.disable_interactive_logging()  # MLflow tries the example, which would print a progress bar
-    mlflow.tensorflow.save_model(
-        model,
-        folder,
-        mlflow_model=card,
-        signature=signature,
-        input_example=example,
-        # Named here, because finding them out would load the model in a second process.
-        pip_requirements=[f"tensorflow=={tensorflow.__version__}", f"keras=={keras.__version__}"],
-    )
 
 
 def provenance() -> dict[str, str]:

@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from small_sets import Small, cifar_bytes, idx_bytes, png_bytes
 
+from cnnlab.classifier import fitted
 from cnnlab.data import catalog, decode
 from cnnlab.errors import UserError
 
@@ -141,18 +142,22 @@ def test_an_unknown_data_set_is_refused() -> None:
         catalog.lookup("cifar11")
 
 
-def test_any_picture_is_fitted_turned_and_laid_on_white(tmp_path: Path) -> None:
+def test_any_picture_is_turned_laid_on_white_and_fitted(tmp_path: Path) -> None:
     """A wide half-transparent red picture that its EXIF turns upright: red below, white above, whatever its size."""
     wide = Image.new("RGBA", (90, 60), (255, 0, 0, 255))
     wide.paste((0, 0, 0, 0), (0, 0, 45, 60))  # the left half is nothing
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90° clockwise: left becomes top
     wide.save(tmp_path / "turned.png", exif=exif)
-    colour = decode.any_picture(tmp_path / "turned.png", (32, 32, 3))
+    whole = decode.any_picture(tmp_path / "turned.png")
+    assert whole.shape == (90, 60, 3)
+    assert (whole[:45] == 255).all()
+    assert (whole[45:] == [255, 0, 0]).all()
+    colour = fitted(whole, (32, 32, 3))
     assert colour.dtype == np.uint8
     assert (colour[:12] == 255).all()
     assert (colour[20:] == [255, 0, 0]).all()
-    grey = decode.any_picture(tmp_path / "turned.png", (28, 28, 1))
+    grey = fitted(whole, (28, 28, 1))
     assert grey.shape == (28, 28, 1)
     assert (grey[20:] == 76).all()  # 0.299 of 255, ITU-R 601
 
@@ -164,4 +169,4 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
     for name in ("deep.png", "text.png", "cut.jpg", "none.png"):
         with pytest.raises(UserError, match=rf"^Invalid picture .*{re.escape(name)}\. Expected: a picture file"):
-            decode.any_picture(tmp_path / name, (8, 8, 3))
+            decode.any_picture(tmp_path / name)

@@ -95,6 +95,8 @@ class Recorder:
 
     def log_model(self, *_: Any) -> None: ...
 
+    def propose(self, *_: Any) -> None: ...
+
     def finish(self, status: str = "FINISHED") -> None:
         self.status.append(status)
 

@@ -9,6 +9,7 @@ import json
 import math
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -121,25 +122,24 @@ def picture(content: bytes, origin: str, shape: Shape) -> Images:
     return _png(content, origin, width, height)
 
 
-def any_picture(path: Path, shape: Shape) -> Images:
-    """A picture file of any usual kind and size as uint8 of `shape`: its middle, scaled, turned as its EXIF says.
+def any_picture(source: Path | BinaryIO, name: str = "") -> Images:
+    """A picture file of any usual kind, as uint8 (height, width, 3) of its own size, turned as its EXIF says.
 
-    Transparent parts become white. Raises UserError where it cannot be read.
+    Transparent parts become white. Raises UserError, which calls the picture `name` or its path, where it cannot be
+    read.
     """
-    height, width, channels = shape
     try:
-        with Image.open(path) as image:
+        with Image.open(source) as image:
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"{image.mode}, which has more than 8 bits a channel")
             upright = ImageOps.exif_transpose(image).convert("RGBA")
             paper = Image.new("RGBA", upright.size, "white")
-            whole = Image.alpha_composite(paper, upright).convert("L" if channels == 1 else "RGB")
-            fitted = ImageOps.fit(whole, (width, height), Image.Resampling.BICUBIC)
+            whole = Image.alpha_composite(paper, upright).convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(
-            f"Invalid picture {path}. Expected: a picture file, as PNG or JPEG. Received: {error}."
+            f"Invalid picture {name or source}. Expected: a picture file, as PNG or JPEG. Received: {error}."
         ) from error
-    return np.asarray(fitted, np.uint8).reshape(shape)
+    return np.asarray(whole, np.uint8)
 
 
 def _png(content: bytes, origin: str, width: int, height: int) -> Images:

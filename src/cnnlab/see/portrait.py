@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from cnnlab import params
+from cnnlab.classifier import fitted
 from cnnlab.data import decode
 from cnnlab.data.store import Processed, open_processed
 from cnnlab.errors import UserError
@@ -49,8 +50,7 @@ def look(parameters: params.Params, name: str, picture: Path | None, folder: Pat
     variant = params.variant(parameters, name)
     model, _ = load(variant.data, name)
     processed = open_processed(variant.data)
-    height, width, channels = processed.card["shape"]
-    given = None if picture is None else decode.any_picture(picture, (height, width, channels))
+    given = None if picture is None else fitted(decode.any_picture(picture), processed.card["shape"])
     aside = params.set_aside(parameters, variant)
     portrait(model, processed, folder, validation=aside, say=say, picture=given)
     return sorted(folder.glob("*.png"))

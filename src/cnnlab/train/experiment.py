@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,11 @@ from cnnlab.nets.anatomy import training_flop
 from cnnlab.nets.build import build
 from cnnlab.nets.carry import carry
 from cnnlab.nets.speedrun import whiten
+from cnnlab.nets.whole import whole
+from cnnlab.registry import Proposal
 from cnnlab.train import recipe, state
 from cnnlab.train.callbacks import EarlyStopping, Logger, Saver
+from cnnlab.train.card import model_card
 from cnnlab.train.evaluate import score
 from cnnlab.train.history import History
 from cnnlab.train.loop import Interrupted, Loop, fit
@@ -89,7 +93,7 @@ class Experiment:
     entry: track.Entry
 
     def execute(self, folder: Path) -> None:
-        """Train, score the test set once, and write the run's files into `folder` and to MLflow.
+        """Train, score the test set once, and write the run's files into `folder` and to MLflow's runs and registry.
 
         Raises UserError as `trained`.
         """
@@ -295,7 +299,19 @@ class Experiment:
         tracker.log_metrics([(len(history.epochs), scores)], time_ms=int(history.epochs[-1]["time"]))
         example = data.train_images[done.validation[:2]].astype(np.float32) / 255
         tracker.log_model(folder / "model.keras", example)
+        self._propose(tracker, model, data, metrics, data.train_images[done.validation[:2]])
         print(f"{self.entry.title}  test accuracy {metrics['test_accuracy']:.4f}", flush=True)
+
+    def _propose(
+        self, tracker: track.Run, model: keras.Model, data: Processed, metrics: Mapping[str, float], example: np.ndarray
+    ) -> None:
+        """Let the run compete to be the champion of its data set."""
+        card = model_card(self.run, data, metrics)
+        proposal = Proposal(self.run.data, metrics["validation_accuracy"], data.card["classes"], card)
+        with tempfile.TemporaryDirectory() as temporary:
+            network = Path(temporary) / "network.keras"
+            whole(_without_optimizer(model), self.run.views).save(network)
+            tracker.propose(proposal, network, example)
 
     def _fingerprint(self, data: Processed) -> str:
         facts = {"run": self.run.model_dump(), "data": data.card["digests"]}
