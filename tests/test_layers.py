@@ -27,18 +27,32 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "spool": {"errors", "files"},
-    "track": {"errors", "files", "spool"},  # a leaf
+    "registry": {"files"},
+    "classifier": set(),  # MLflow keeps it with a model, where there may be no house
+    "track": {"errors", "files", "spool", "registry"},  # a leaf
     "data": {"errors", "files", "params"},
     "params": {"errors", "files", "data.catalog"},  # a table without code of its own: the names that are valid
     "nets": {"errors", "files", "params", "data"},
-    "train": {"errors", "files", "params", "data", "nets", "track"},
+    "train": {"errors", "files", "params", "data", "nets", "track", "registry"},
     "evidence": {"errors", "files", "params", "data", "nets", "track", "train"},
     "sweep": {"errors", "files", "params", "data", "nets", "track", "train", "evidence.figures", "evidence.effects"},
     "doctor": {"errors", "files", "params", "data", "track", "train"},
-    "see": {"errors", "files", "params", "data", "nets", "track", "train", "evidence.figures", "evidence.words"},
+    "see": {
+        "errors",
+        "files",
+        "params",
+        "data",
+        "nets",
+        "track",
+        "train",
+        "evidence.figures",
+        "evidence.words",
+        "classifier",
+    },
+    "use": {"errors", "files", "params", "data", "nets", "track", "registry", "classifier"},
 }
 # They serve every stage and decide no result: where files lie and how they are written, errors, MLflow.
-SERVE_ALL = {"errors.py", "files.py", "spool.py", "track.py", "__init__.py"}
+SERVE_ALL = {"errors.py", "files.py", "spool.py", "track.py", "registry.py", "classifier.py", "__init__.py"}
 
 
 def imported(path: Path) -> set[str]:

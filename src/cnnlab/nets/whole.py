@@ -1,5 +1,7 @@
 """A trained network with all that stands before and after it, as one Keras model that needs nothing of the house."""
 
+import json
+
 import keras
 
 from cnnlab.params.recipe import Views
@@ -9,10 +11,20 @@ def whole(model: keras.Model, views: Views) -> keras.Model:
     """Pictures as they are stored to logits: uint8 (n, height, width, channels) to float32 (n, classes).
 
     The pixels are divided by 255, as for training, and the logits are the mean over the test-time `views`
-    (`data.augment.views`, here in Keras's own operations), so that the answers are those the run was scored by.
+    (`data.augment.views`, here in Keras's own operations), so that the answers are those the run was scored by. All is
+    computed in float32, also where the network was trained in bfloat16, for which many a device has no operations.
     """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return _joined(_in_float32(model), views)
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _joined(model: keras.Model, views: Views) -> keras.Model:
     pictures = keras.Input(model.input_shape[1:], dtype="uint8", name="pictures")
-    pixels = keras.layers.Rescaling(1 / 255, dtype="float32")(pictures)
+    pixels = keras.layers.Rescaling(1 / 255)(pictures)
     seen = [pixels]
     if views.shift:
         margin, double = [views.shift] * 2, 2 * views.shift
@@ -20,6 +32,13 @@ def whole(model: keras.Model, views: Views) -> keras.Model:
         seen += [padded[:, :-double, :-double], padded[:, double:, double:]]
     if views.flip:
         seen += [keras.ops.flip(view, axis=2) for view in seen]
-    told = [keras.ops.cast(model(view), "float32") for view in seen]
+    told = [model(view) for view in seen]
     logits = keras.layers.Average()(told) if len(told) > 1 else told[0]
     return keras.Model(pictures, logits, name=model.name)
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    config = json.dumps(model.get_config()).replace('"mixed_bfloat16"', '"float32"')
+    copy = type(model).from_config(json.loads(config))
+    copy.set_weights(model.get_weights())
+    return copy

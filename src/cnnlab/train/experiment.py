@@ -310,7 +310,7 @@ class Experiment:
         proposal = Proposal(self.run.data, metrics["validation_accuracy"], data.card["classes"], card)
         with tempfile.TemporaryDirectory() as temporary:
             network = Path(temporary) / "network.keras"
-            whole(_without_optimizer(model), self.run.views).save(network)
+            whole(model, self.run.views).save(network)
             tracker.propose(proposal, network, example)
 
     def _fingerprint(self, data: Processed) -> str:

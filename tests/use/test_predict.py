@@ -1,0 +1,124 @@
+"""What is told of picture files of every kind, and of files that are none."""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from see.small_nets import noise
+from use.registered import CHANNELS, CLASSES, SIDE, network, probabilities
+
+from cnnlab.classifier import Classifier
+from cnnlab.errors import UserError
+from cnnlab.use.predict import predict
+
+CLASSIFIER = Classifier(network(), CLASSES)
+PICTURES = noise(4, SIDE, CHANNELS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with four pictures in `all/`, one of them deeper, and a file that is none."""
+    monkeypatch.chdir(tmp_path)
+    Path("all/deep er").mkdir(parents=True)
+    for index, name in enumerate(("a.png", "b.PNG", "deep er/c.bmp", "d [x].png")):
+        Image.fromarray(PICTURES[index]).save(Path("all") / name)
+    Path("all/note.txt").write_text("hello")
+    return tmp_path
+
+
+def told(printed: str) -> dict[str, dict[str, float]]:
+    """By picture, the probability in percent of every class that was printed."""
+    lines = [re.split(r"  +", line, maxsplit=1) for line in printed.splitlines()]
+    return {
+        name: {found[0]: float(found[1]) for found in re.findall(r"(\w+)\s+([\d.]+) %", rest)} for name, rest in lines
+    }
+
+
+def expected(index: int, top: int = 3) -> dict[str, float]:
+    row = 100 * probabilities(PICTURES)[index]
+    return {CLASSES[best]: row[best] for best in (-row).argsort()[:top]}
+
+
+def check(printed: str, rows: dict[str, int], top: int = 3) -> None:
+    found = told(printed)
+    assert [*found] == [*rows]
+    for name, index in rows.items():
+        assert [*found[name]] == [*expected(index, top)]  # the likeliest first
+        assert found[name] == pytest.approx(expected(index, top), abs=0.0501)
+
+
+@pytest.mark.usefixtures("folder")
+def test_files_folders_and_patterns(capsys: pytest.CaptureFixture[str]) -> None:
+    predict(CLASSIFIER, ["all/deep er/c.bmp", "all", "all/*.png", "all/d [x].png"], 2)
+    in_folder = {"all/a.png": 0, "all/b.PNG": 1, "all/d [x].png": 3, "all/deep er/c.bmp": 2}
+    lines = capsys.readouterr().out.splitlines()
+    check("\n".join(lines[:1]), {"all/deep er/c.bmp": 2}, 2)
+    check("\n".join(lines[1:5]), {**in_folder}, 2)
+    check("\n".join(lines[5:7]), {"all/a.png": 0, "all/d [x].png": 3}, 2)
+    check("\n".join(lines[7:]), {"all/d [x].png": 3}, 2)
+
+
+@pytest.mark.usefixtures("folder")
+def test_standard_input_is_a_picture_or_a_list_of_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content, rows in (
+        (Path("all/a.png").read_bytes(), {"standard input": 0}),
+        (b"all/b.PNG\n\nall/deep er/c.bmp\n-\n", {"all/b.PNG": 1, "all/deep er/c.bmp": 2}),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        predict(CLASSIFIER, ["-"], 3)
+        check(capsys.readouterr().out, rows)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_broken_file_is_named_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = Path("all/a.png").read_bytes()
+    Path("half.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"^3 of 5 pictures could not be read"):
+        predict(CLASSIFIER, ["all/a.png", "half.png", "all/note.txt", "none.png", "all/b.PNG"], 3)
+    printed = capsys.readouterr()
+    check(printed.out, {"all/a.png": 0, "all/b.PNG": 1})
+    assert [line.split()[0] for line in printed.err.splitlines()] == ["half.png", "all/note.txt", "none.png"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_folder_without_pictures_is_refused() -> None:
+    Path("empty").mkdir()
+    with pytest.raises(UserError, match="No picture in folder empty"):
+        predict(CLASSIFIER, ["empty"], 3)
+
+
+@pytest.mark.usefixtures("folder")
+def test_every_mode_and_rotation_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """Turned by a camera, grey, with opacity, with a palette: each as the upright RGB picture."""
+    image = Image.fromarray(PICTURES[0])
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    turned.save("turned.png", exif=exif)
+    image.convert("RGBA").save("opaque.png")
+    few = np.repeat(np.arange(SIDE, dtype=np.uint8)[:, None], SIDE, axis=1)
+    Image.fromarray(few).save("grey.png")
+    Image.fromarray(few).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE).save("palette.gif")
+    predict(CLASSIFIER, ["turned.png", "opaque.png", "grey.png", "palette.gif"], 3)
+    lines = capsys.readouterr().out.splitlines()
+    check("\n".join(lines[:2]), {"turned.png": 0, "opaque.png": 0})
+    rgb = few[None, ..., None].repeat(3, axis=3)
+    row = dict(zip(CLASSES, 100 * probabilities(rgb)[0], strict=True))
+    for name, found in told("\n".join(lines[2:])).items():
+        assert found == pytest.approx(row, abs=0.0501), name
+
+
+def test_more_pictures_than_a_batch(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    many = noise(70, SIDE, CHANNELS, seed=3)
+    (folder / "many").mkdir()
+    for index, picture in enumerate(many):
+        Image.fromarray(picture).save(folder / "many" / f"{index:02}.png")
+    predict(CLASSIFIER, ["many"], 1)
+    found = [next(iter(row)) for row in told(capsys.readouterr().out).values()]
+    assert found == [CLASSES[index] for index in probabilities(many).argmax(axis=1)]
