@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import requests
-from checkout import Run, Start
+from checkout import TOP, Run, Start
 from ruamel.yaml import YAML
 
 VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "improved": "cifar10", "tuned": "cifar10"}
@@ -226,6 +226,49 @@ def answers(url: str) -> bool:
         return requests.get(url, timeout=30).ok
     except requests.ConnectionError:
         return False
+
+
+@pytest.mark.usefixtures("repro")
+def test_the_best_on_validation_is_champion_and_tells_pictures(run: Run, clone: Path) -> None:
+    best = {}
+    for variant, data in VARIANTS.items():
+        metrics = json.loads((clone / "models" / data / variant / "metrics.json").read_text())
+        best[data] = max(best.get(data, (0.0, "")), (metrics["validation_accuracy"], variant))
+    with sqlite3.connect(clone / "mlruns/mlflow.db") as store:
+        query = (
+            "select a.name, t.key, t.value from registered_model_aliases a join model_version_tags t "
+            "on t.name = a.name and t.version = a.version where a.alias = 'champion'"
+        )
+        told = {(name, key): value for name, key, value in store.execute(query)}
+    for data, (accuracy, variant) in best.items():
+        assert told[f"cnnlab-{data}", "variant"] == variant
+        assert float(told[f"cnnlab-{data}", "validation_accuracy"]) == accuracy
+    lines = run("make", "predict", "IMAGES=docs/images/ship.jpg reports/lesson/*.png", "TOP=2").stdout.splitlines()
+    assert lines[0].startswith("docs/images/ship.jpg ")
+    assert len(lines) == 1 + len(list((clone / "reports/lesson").glob("*.png")))
+    assert {line.count("%") for line in lines} == {2}
+    refused = run("make", "predict", "IMAGES=Makefile", "VARIANT=lesson", check=False)
+    assert refused.returncode != 0
+    assert "Invalid picture Makefile. Expected: a picture file" in refused.stderr
+
+
+@pytest.mark.usefixtures("repro")
+def test_the_champion_is_exported(run: Run, clone: Path) -> None:
+    run("make", "export")
+    (folder,) = (clone / "exports/cifar10").iterdir()
+    assert {path.name for path in folder.iterdir()} == {"saved_model", "network.tflite", "classes.txt"}
+
+
+@pytest.mark.usefixtures("repro")
+def test_the_champion_answers_the_documented_call(run: Run, start: Start) -> None:
+    with start("make", "serve", "PORT=5001") as server:
+        while not answers("http://127.0.0.1:5001/ping"):
+            assert server.poll() is None, "the server ended"
+            time.sleep(0.2)
+        blocks = (TOP / "docs/using.md").read_text().split("```sh\n")
+        (call,) = (block.split("```")[0] for block in blocks if "/invocations" in block)
+        (told,) = json.loads(run("bash", "-c", call).stdout)["predictions"]
+        assert told["class"] in told["probabilities"]
 
 
 @pytest.mark.usefixtures("repro")
