@@ -16,6 +16,8 @@ endif
 STAMP := .venv/set-up-$(shell cat $(LOCK) pyproject.toml | cksum | tr -s ' \t' '-')
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# As cnnlab says it to its own processes: MLflow's server sends nothing about its users.
+export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .DEFAULT_GOAL := help
 .PHONY: help setup repro train sweep sweep-status sweep-ui anatomy see compare predict export serve sync doctor ui test lint bench lock clean

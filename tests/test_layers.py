@@ -27,9 +27,10 @@ ALLOWED = {
     "errors": set(),
     "files": set(),
     "spool": {"errors", "files"},
+    "ui": set(),
     "registry": {"files"},
     "classifier": set(),  # MLflow keeps it with a model, where there may be no house
-    "track": {"errors", "files", "spool", "registry"},  # a leaf
+    "track": {"errors", "files", "spool", "registry", "ui"},  # a leaf
     "data": {"errors", "files", "params"},
     "params": {"errors", "files", "data.catalog"},  # a table without code of its own: the names that are valid
     "nets": {"errors", "files", "params", "data"},
@@ -52,7 +53,10 @@ ALLOWED = {
     "use": {"errors", "files", "params", "data", "nets", "track", "registry", "classifier"},
 }
 # They serve every stage and decide no result: where files lie and how they are written, errors, MLflow.
-SERVE_ALL = {"errors.py", "files.py", "spool.py", "track.py", "registry.py", "classifier.py", "__init__.py"}
+SERVE_ALL = {
+    *("errors.py", "files.py", "spool.py", "track.py", "registry.py", "classifier.py", "ui.py"),
+    "__init__.py",
+}
 
 
 def imported(path: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """MLflow: where runs are kept, what a run holds, two processes at once. A real SQLite store in a folder of its own."""
 
 import hashlib
+import json
 import os
 import re
 import subprocess
@@ -160,6 +161,21 @@ def test_a_run_is_continued(store: mlflow.MlflowClient) -> None:
     other = track.Run.start("continued again", "mnist", "continued", {"a": 1}, {})
     other.finish()
     assert other.id != first.id
+
+
+def test_experiments_are_described_and_a_users_words_stay(store: mlflow.MlflowClient) -> None:
+    """Experiments that an earlier cnnlab made as well."""
+    note, view = "mlflow.note.content", "mlflow.sharedViewState.cnnlab"
+    older = store.create_experiment("cifar10 sweeps")
+    track.Run.start("first", "cifar10 sweeps", "sweep lesson", {}, {}).finish()
+    tags = store.get_experiment(older).tags
+    assert f"](#/experiments/{older}/runs?viewStateShareKey=cnnlab)" in tags[note]
+    assert "metrics.`best_validation_accuracy`" in json.loads(json.loads(tags[view])["state"])["selectedColumns"]
+    store.set_experiment_tag(older, note, "mine")
+    store.set_experiment_tag(older, view, "mine")
+    track.Run.start("second", "cifar10 sweeps", "sweep improved", {}, {}).finish()
+    tags = store.get_experiment(older).tags
+    assert (tags[note], tags[view]) == ("mine", "mine")
 
 
 @pytest.mark.usefixtures("store")

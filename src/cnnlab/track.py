@@ -28,7 +28,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from cnnlab import errors, registry
+from cnnlab import errors, registry, ui
 from cnnlab.errors import UserError
 from cnnlab.files import MLRUNS, atomic
 from cnnlab.registry import Proposal
@@ -339,13 +339,22 @@ def _find_or_create(key: str, experiment: str, name: str, tags: Mapping[str, str
     store = client()
     try:
         with FileLock(_LOCK):
-            known = store.get_experiment_by_name(experiment)
-            experiment_id = known.experiment_id if known else _create_experiment(store, experiment)
+            experiment_id = _experiment(store, experiment)
             found = store.search_runs([experiment_id], f"tags.`cnnlab.key` = '{key}'", max_results=1)
             run = found[0] if found else store.create_run(experiment_id, run_name=name, tags=tags)
     except MlflowException as error:
         raise UserError(f"MLflow refuses run {name!r} of experiment {experiment!r}: {_told(error)}") from error
     return str(run.info.run_id)
+
+
+def _experiment(store: mlflow.MlflowClient, name: str) -> str:
+    """The id of the experiment, which gets what it lacks; what a user wrote there stays."""
+    known = store.get_experiment_by_name(name)
+    experiment_id = known.experiment_id if known else _create_experiment(store, name)
+    for key, value in ui.experiment_tags(name, experiment_id).items():
+        if known is None or key not in known.tags:
+            store.set_experiment_tag(experiment_id, key, value)
+    return str(experiment_id)
 
 
 def _create_experiment(store: mlflow.MlflowClient, name: str) -> str:

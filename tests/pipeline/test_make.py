@@ -175,7 +175,7 @@ def test_mlflow_holds_one_finished_run_a_training(clone: Path) -> None:
     ablations = runs["experiment"] == "cifar10 ablations"
     ladder = YAML(typ="safe").load(clone / "params.yaml")["ablation"]["ladder"]
     pairs = sorted(f"{setting}, seed 0" for setting in ("no dropout", *ladder))
-    assert sorted(name for name in runs["name"][ablations] if not name.startswith("lesson-")) == pairs
+    assert sorted(name for name in runs["name"][ablations] if not name.startswith("ablation ")) == pairs
     transfers = runs["experiment"] == "transfers"
     begun = ["fine-tuned lesson", "from scratch", "frozen lesson"]
     assert sorted(runs["name"][transfers])[:-1] == [f"mnist 1 % lesson {beginning}, seed 0" for beginning in begun]

@@ -177,6 +177,8 @@ def test_without_patience_it_never_stops(history: list[float]) -> None:
 
 # Logging
 
+SYSTEM = ["system/cpu_utilization_percentage", "system/system_memory_usage_megabytes", "system/disk_usage_percentage"]
+
 
 class Tracker:
     """Keeps what is logged."""
@@ -201,10 +203,20 @@ def test_an_epoch_is_one_record(one_replica: tf.distribute.Strategy) -> None:
             (point["images"], {"curve_loss": point["loss"], "curve_accuracy": point["accuracy"]})
             for point in history.curve[2 * epoch : 2 * epoch + 2]
         ]
-        assert points == [(epoch + 1, {name: row[name] for name in own}), *curve]
+        step, values = points[0]
+        load = {name: value for name, value in values.items() if name.startswith("system/")}
+        assert load.keys() >= {*SYSTEM}
+        assert all(0 <= load[name] <= 100 for name in load if name.endswith("percentage"))
+        assert [(step, {k: v for k, v in values.items() if k not in load}), *points[1:]] == [
+            (epoch + 1, {name: row[name] for name in own}),
+            *curve,
+        ]
     again = Tracker()
     fit(loop, TRAIN, VALIDATION, 2, history=history, callbacks=[Logger(again, history)])
-    assert again.records == tracker.records  # a continued training logs again what a kill may have left out
+    for points, _ in tracker.records:  # a continued training logs again what a kill may have left out, but for the load
+        for name in [name for name in points[0][1] if name.startswith("system/")]:
+            del points[0][1][name]
+    assert again.records == tracker.records
 
 
 # Divergence

@@ -175,9 +175,8 @@ def open_ledger(plan: Plan, owner: str) -> Ledger:
             for name, value in {**plan.facts, BEGUN: True}.items():
                 _repeat(study.set_user_attr, name, value)
     told, about = plan.shown
-    run = track.Run.start(
-        f"{plan.kind} {plan.study}", plan.experiment, plan.study, about, {"optuna.study": plan.study}, told
-    )
+    name = plan.study if plan.study.startswith(plan.kind) else f"{plan.kind} {plan.study}"
+    run = track.Run.start(f"{plan.kind} {plan.study}", plan.experiment, name, about, {"optuna.study": plan.study}, told)
     run.finish()
     return Ledger(plan, study, owner, run.id)
 

@@ -9,6 +9,7 @@ import numpy as np
 from cnnlab import track
 from cnnlab.train import state
 from cnnlab.train.history import History
+from cnnlab.train.machine import Machine
 
 
 class Saver(keras.callbacks.Callback):
@@ -66,7 +67,7 @@ class EarlyStopping(keras.callbacks.Callback):
 
 
 class Logger(keras.callbacks.Callback):
-    """Logs each epoch and its part of the curve to MLflow, in one record.
+    """Logs each epoch, its part of the curve and the machine's load at its end to MLflow, in one record.
 
     A continued training logs its earlier epochs again, of which a kill may have left out the last, and all are missing
     where the run was deleted; MLflow knows points of the same time, step and value as one.
@@ -75,17 +76,18 @@ class Logger(keras.callbacks.Callback):
     def __init__(self, tracker: track.Run, history: History) -> None:
         super().__init__()
         self._tracker = tracker
+        self._machine = Machine()
         self._history = history
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         for row in self._history.epochs:
-            self._log(row)
+            self._log(row, {})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._log(self._history.epochs[-1])
+        self._log(self._history.epochs[-1], self._machine.load())
 
-    def _log(self, row: dict[str, float]) -> None:
-        values = {k: v for k, v in row.items() if k not in ("epoch", "time")}
+    def _log(self, row: dict[str, float], load: dict[str, float]) -> None:
+        values = {k: v for k, v in row.items() if k not in ("epoch", "time")} | load
         curve = [point for point in self._history.curve if point["epoch"] == row["epoch"]]
         points = [(int(p["images"]), {"curve_loss": p["loss"], "curve_accuracy": p["accuracy"]}) for p in curve]
         self._tracker.log_metrics([(int(row["epoch"]), values), *points], time_ms=int(row["time"]))
