@@ -44,6 +44,7 @@ h1 {font-size: 1.9rem; font-weight: 650; margin: .4rem 0 .2rem}
 #mistake:not(:has(p)) {display: none}
 #seen, #cam, #maps {padding-top: 2.2rem}
 #seen img, #cam img, .gallery img {image-rendering: pixelated}
+#picture img {width: 100%; height: 100%; object-fit: contain}
 #maps img {background: white}
 """
 
