@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro train sweep sweep-status sweep-ui anatomy see compare predict export serve sync doctor ui test lint bench lock clean
+.PHONY: help setup repro train sweep sweep-status sweep-ui anatomy see compare predict demo export serve sync doctor ui test lint bench lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ compare: $(STAMP)  ## print the variants and transfers that MLflow holds, data s
 predict: $(STAMP)  ## tell what pictures show: IMAGES="a.png folder *.jpg" (VARIANT=improved or DATA=mnist, TOP=5)
 	@$(BIN)/python pipeline/predict.py $(NETWORK) $(if $(TOP),--top $(TOP)) -- \
 	  $(or $(IMAGES),$(error Name some: make predict IMAGES="a.png b.jpg"))
+
+demo: $(STAMP)  ## open a page that tells what a picture shows, on this machine only (PORT=7860)
+	@$(BIN)/python pipeline/demo.py --port $(or $(filter-out 5000,$(PORT)),7860)
 
 export: $(STAMP)  ## write a network for other programs: SavedModel and LiteRT, into exports/ (VARIANT= or DATA=)
 	@$(BIN)/python pipeline/export.py $(NETWORK)

@@ -50,7 +50,7 @@ ALLOWED = {
         "evidence.words",
         "classifier",
     },
-    "use": {"errors", "files", "params", "data", "nets", "track", "registry", "classifier"},
+    "use": {"errors", "files", "params", "data", "nets", "track", "registry", "classifier", "see"},
 }
 # They serve every stage and decide no result: where files lie and how they are written, errors, MLflow.
 SERVE_ALL = {

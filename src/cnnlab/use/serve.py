@@ -1,9 +1,7 @@
 """MLflow's own scoring server with a champion, on this machine only, and a guard before it."""
 
-import errno
 import json
 import re
-import socket
 
 import mlflow
 import mlflow.pyfunc
@@ -12,10 +10,9 @@ from mlflow.pyfunc import scoring_server
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cnnlab import registry, track
-from cnnlab.errors import UserError
 from cnnlab.use.network import champion_version
+from cnnlab.use.port import HOST, check_free
 
-HOST = "127.0.0.1"
 LARGEST = 32_000_000  # bytes of a request: MLflow reads a whole one into memory, and takes 40 s over 100 MB
 _FRACTION = re.compile(rb"\d\s*[.eE]")
 
@@ -57,7 +54,7 @@ def serve(data: str, port: int) -> None:
 
     Raises UserError where there is no champion, and where the port is taken.
     """
-    _check_free(port)
+    check_free(port)
     version = champion_version(data)
     mlflow.set_tracking_uri(track.tracking_uri())
     app = scoring_server.init(mlflow.pyfunc.load_model(version.source))
@@ -69,19 +66,6 @@ def serve(data: str, port: int) -> None:
         flush=True,
     )
     uvicorn.run(app, host=HOST, port=port, log_level="warning")
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except (OSError, OverflowError) as error:
-            reason = "another program listens there" if getattr(error, "errno", 0) == errno.EADDRINUSE else error
-            raise UserError(
-                f"Cannot listen on port {port} of {HOST}. Expected a free one. Received: {reason}. "
-                f"Name another: PORT={port % 60000 + 1}"
-            ) from error
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
