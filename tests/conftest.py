@@ -14,6 +14,8 @@ from loopback_server import Handler, Loopback
 from cnnlab.data import catalog, sources
 from cnnlab.errors import UserError
 
+pytest_plugins = ["browser"]
+
 # No deadline: a busy machine is no failure. In CI the same examples each time, so that what passed once passes again;
 # elsewhere new ones, which search.
 hypothesis.settings.register_profile("cnnlab", deadline=None, derandomize="CI" in os.environ)

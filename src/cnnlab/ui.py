@@ -22,8 +22,8 @@ _KINDS = {
         ["metrics.`best_validation_accuracy`", "metrics.`baseline_validation_accuracy`", *_STUDIED, *_TRAINING],
     ),
     "ablations": (
-        "A run an ablation; below it (press +) lies a run a setting and seed. Runs of one seed differ by the setting "
-        "alone: compare their validation accuracy. The ablation's own artifacts hold the paired effects.",
+        "A run an ablation; below it (press +) lies a run a setting and seed; runs of one seed differ by the setting "
+        "alone. The ablation's own artifacts hold the paired effects.",
         [*_STUDIED, *_TRAINING],
     ),
     "transfers": (
@@ -55,8 +55,8 @@ def experiment_tags(name: str, experiment_id: str) -> Mapping[str, str]:
     told, columns = _KINDS.get(
         name.rpartition(" ")[2],
         (
-            f"Trainings on {name}, a run a variant and seed. Tick runs and press Compare to see their curves and what "
-            "differs; test accuracy counts, validation accuracy chose.",
+            f"Trainings on {name}, a run a variant and seed. Tick two and press Compare to see what differs; the chart "
+            "button above the table draws all curves.",
             _TRAININGS,
         ),
     )
