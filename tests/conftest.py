@@ -3,19 +3,18 @@
 import functools
 import http.server
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import hypothesis
 import pytest
 from loopback_server import Handler, Loopback
-from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from cnnlab.data import catalog, sources
 from cnnlab.errors import UserError
+
+pytest_plugins = ["browser"]
 
 # No deadline: a busy machine is no failure. In CI the same examples each time, so that what passed once passes again;
 # elsewhere new ones, which search.
@@ -78,40 +77,3 @@ def real_cifar100(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return _fetched("cifar100", tmp_path_factory)
     except UserError as error:
         pytest.skip(f"CIFAR-100 is out of reach: {str(error).splitlines()[-1]}")
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """A Chromium without a window."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip(f"Chromium is missing: none of {', '.join(names)} is on PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def asked_elsewhere() -> list[str]:
-    """What `page` asked of other hosts than 127.0.0.1; it got no answer."""
-    return []
-
-
-@pytest.fixture
-def page(chromium: Browser, asked_elsewhere: list[str]) -> Iterator[Page]:
-    """An empty page of a browser with a fresh profile; it waits a minute for what a test expects."""
-
-    def watch(route: Route) -> None:
-        address = urlsplit(route.request.url)
-        if address.hostname == "127.0.0.1" or address.scheme in ("data", "blob"):
-            route.fallback()
-        else:
-            asked_elsewhere.append(route.request.url)
-            route.abort()
-
-    with chromium.new_context(viewport={"width": 1200, "height": 900}) as context:
-        context.set_default_timeout(60_000)
-        context.route("**/*", watch)
-        yield context.new_page()

@@ -34,14 +34,14 @@ def test_every_folder_of_the_library_is_in_the_tree() -> None:
 
 def test_every_make_target_named_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (TOP / "Makefile").read_text(), re.MULTILINE))
-    pages = [TOP / "README.md", *(TOP / "docs").glob("*.md")]
+    pages = [TOP / "README.md", *(TOP / "docs").rglob("*.md")]
     named = {target for page in pages for target in re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(), re.MULTILINE)}
     assert named
     assert named <= targets
 
 
 def test_every_link_and_picture_leads_somewhere() -> None:
-    for page in (TOP / "README.md", TOP / "reports/lesson.md", *(TOP / "docs").glob("*.md")):
+    for page in (TOP / "README.md", TOP / "reports/lesson.md", *(TOP / "docs").rglob("*.md")):
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"

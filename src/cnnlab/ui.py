@@ -18,17 +18,17 @@ _STUDIED = ["metrics.`validation_accuracy`", "metrics.`val_loss`", "metrics.`tra
 _KINDS = {
     "sweeps": (
         "A run a sweep; its trials lie below it (press +). A trial that promised little was stopped early: PRUNED. "
-        "The sweep's own artifacts hold its summary and figures.",
+        "Its own artifacts hold summary and figures.",
         ["metrics.`best_validation_accuracy`", "metrics.`baseline_validation_accuracy`", *_STUDIED, *_TRAINING],
     ),
     "ablations": (
-        "A run an ablation; below it (press +) lies a run a setting and seed. Runs of one seed differ by the setting "
-        "alone: compare their validation accuracy. The ablation's own artifacts hold the paired effects.",
+        "A run an ablation; below it (press +) lies a run a setting and seed, of which one seed's differ by the "
+        "setting alone. Its own artifacts hold the paired effects.",
         [*_STUDIED, *_TRAINING],
     ),
     "transfers": (
         "A run a study; below it (press +) lies a run a target, beginning and seed: from scratch, with frozen features "
-        "or fine-tuned. The study's own artifacts hold the paired effects.",
+        "or fine-tuned. Its own artifacts hold the paired effects.",
         [*(f"tags.`transfer.{name}`" for name in ("mode", "target", "share", "source")), *_STUDIED, *_TRAINING],
     ),
     "reports": (
@@ -55,8 +55,8 @@ def experiment_tags(name: str, experiment_id: str) -> Mapping[str, str]:
     told, columns = _KINDS.get(
         name.rpartition(" ")[2],
         (
-            f"Trainings on {name}, a run a variant and seed. Tick runs and press Compare to see their curves and what "
-            "differs; test accuracy counts, validation accuracy chose.",
+            f"Trainings on {name}, a run a variant and seed. Tick two and press Compare to see what differs; the chart "
+            "button above the table draws all curves.",
             _TRAININGS,
         ),
     )

@@ -1,15 +1,18 @@
 """What a new user does: `make`, `make repro`, again, looks at the results, changes one thing, compares."""
 
 import json
+import re
 import socket
 import sqlite3
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import requests
 from checkout import TOP, Run, Start
+from playwright.sync_api import Browser, Locator, Page, expect
 from ruamel.yaml import YAML
 
 VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "improved": "cifar10", "tuned": "cifar10"}
@@ -205,8 +208,9 @@ def test_metrics_and_plots_show(run: Run, clone: Path) -> None:
         assert title in page
 
 
-@pytest.mark.usefixtures("repro")
-def test_ui_serves_the_runs_on_loopback(start: Start) -> None:
+@pytest.fixture(scope="module")
+def ui(repro: str, start: Start) -> Iterator[str]:
+    """The address of `make ui` after `make repro`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -215,10 +219,7 @@ def test_ui_serves_the_runs_on_loopback(start: Start) -> None:
         while not answers(f"{address}/health"):
             assert server.poll() is None, "the server ended"
             time.sleep(0.2)
-        page = requests.get(address, timeout=30)
-        assert "MLflow" in page.text
-        found = requests.get(f"{address}/api/2.0/mlflow/experiments/search?max_results=10", timeout=30).json()
-        assert {"mnist", "cifar10", "reports"} <= {experiment["name"] for experiment in found["experiments"]}
+        yield address
 
 
 def answers(url: str) -> bool:
@@ -226,6 +227,113 @@ def answers(url: str) -> bool:
         return requests.get(url, timeout=30).ok
     except requests.ConnectionError:
         return False
+
+
+@pytest.fixture
+def page(ui: str, chromium: Browser) -> Iterator[Page]:
+    """MLflow's list of experiments, as a new user gets it, set to model training."""
+    with chromium.new_context(base_url=ui, viewport={"width": 1500, "height": 900}) as context:
+        context.set_default_timeout(60_000)
+        page = context.new_page()
+        page.goto("/#/experiments")
+        page.get_by_role("button", name="Close").click()  # the assistant beside it
+        page.get_by_role("button", name="Model training").click()
+        yield page
+
+
+def seen(part: Locator) -> None:
+    expect(part.first).to_be_visible(timeout=60_000)
+
+
+def opened(page: Page, experiment: str, run: str | None = None) -> None:
+    """Go from the list to an experiment, and on to one of its runs."""
+    page.get_by_test_id("experiment-list-item-link").get_by_text(experiment, exact=True).click()
+    if run:
+        page.get_by_role("link", name=run, exact=True).click()
+
+
+def row(page: Page, run: str | re.Pattern[str]) -> Locator:
+    return page.get_by_role("row").filter(has=page.get_by_role("link", name=run))
+
+
+def test_ui_serves_the_runs_on_loopback(ui: str) -> None:
+    assert "MLflow" in requests.get(ui, timeout=30).text
+    found = requests.get(f"{ui}/api/2.0/mlflow/experiments/search?max_results=10", timeout=30).json()
+    assert {"mnist", "cifar10", "reports"} <= {experiment["name"] for experiment in found["experiments"]}
+
+
+def test_ui_says_what_the_experiments_are(page: Page) -> None:
+    told = {
+        "mnist": "Trainings on mnist",
+        "cifar10": "Trainings on cifar10",
+        "cifar10 sweeps": "A run a sweep",
+        "cifar10 ablations": "A run an ablation",
+        "transfers": "A run a study",
+        "reports": "What the pipeline wrote",
+    }
+    for name, words in told.items():
+        line = page.get_by_role("row").filter(has=page.get_by_role("link", name=name, exact=True))
+        expect(line).to_contain_text(words, timeout=60_000)
+
+
+def test_ui_shows_the_columns_that_matter_first(page: Page) -> None:
+    opened(page, "cifar10")
+    with page.context.expect_page() as opening:
+        page.get_by_role("link", name="The columns that matter").click()
+    view = opening.value
+    for run in ("lesson seed 0", "improved seed 0", "tuned seed 0"):
+        seen(view.get_by_role("link", name=run))
+    names = ("variant", "test_accuracy", "validation_accuracy", "seed")
+    headers = [view.get_by_role("columnheader", name=name, exact=True).first for name in names]
+    places = []
+    for header in headers:
+        seen(header)
+        places.append((header.bounding_box() or {"x": -1})["x"])
+    assert 0 < places[0] < places[1] < places[2] < places[3]
+
+
+def test_ui_draws_a_runs_curves_and_the_machines_load(page: Page) -> None:
+    opened(page, "cifar10", "improved seed 0")
+    for tab, title in (("Model metrics", "curve_loss"), ("System metrics", "system/cpu_utilization_percentage")):
+        page.get_by_role("tab", name=tab).click()
+        card = page.get_by_test_id("experiment-view-compare-runs-card").filter(
+            has=page.get_by_text(re.compile(f"^{title.removeprefix('system/')}$"))
+        )
+        seen(card.locator(".js-plotly-plot .scatterlayer .trace"))
+
+
+def test_ui_compares_two_variants(page: Page) -> None:
+    opened(page, "cifar10")
+    for run in ("lesson seed 0", "improved seed 0"):
+        row(page, run).get_by_role("checkbox", name="Press Space to toggle row selection").check()
+    page.get_by_role("button", name="Compare").click()
+    seen(page.get_by_text("Comparing 2 Runs from 1 Experiment"))
+    for words in ("lesson seed 0", "improved seed 0", "optimizer.name"):
+        seen(page.get_by_role("table").get_by_text(words, exact=True))
+    page.get_by_role("link", name="curve_loss", exact=True).click()  # to both curves in one chart
+    seen(page.locator(".js-plotly-plot .scatterlayer .trace"))
+    for run in ("lesson seed 0", "improved seed 0"):
+        seen(page.get_by_text(f"{run} (curve_loss)", exact=True))
+
+
+def test_ui_shows_the_trials_below_their_sweep(page: Page) -> None:
+    opened(page, "cifar10 sweeps")
+    seen(row(page, re.compile("^sweep lesson-")))
+    assert not page.get_by_role("link", name="trial 0", exact=True).count()
+    row(page, re.compile("^sweep lesson-")).get_by_role("button").first.click()
+    for trial in ("trial 0", "trial 1", "trial 2"):
+        seen(page.get_by_role("link", name=trial, exact=True))
+
+
+def test_ui_shows_a_report_in_place(page: Page) -> None:
+    opened(page, "reports", "reports, budget smoke")
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("homework.html", exact=True).click()
+    report = page.frame_locator("iframe")
+    seen(report.get_by_role("heading", name="The answer", exact=True))
+    picture = report.locator("img").first
+    picture.scroll_into_view_if_needed()
+    assert picture.evaluate("image => image.naturalWidth") > 300
 
 
 @pytest.mark.usefixtures("repro")
@@ -282,3 +390,25 @@ def test_one_change_retrains_one_variant_and_can_be_compared(run: Run, clone: Pa
     assert json.loads((clone / "models/cifar10/lesson/run.json").read_text())["network"]["dense_dropout"] == 0.25
     difference = run(".venv/bin/dvc", "metrics", "diff", "--json").stdout
     assert "reports/evaluation/lesson/metrics.json" in difference
+
+
+TUTORIALS = sorted((TOP / "docs" / "tutorials").glob("*.md"))
+
+
+@pytest.mark.usefixtures("repro")
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.stem)
+def test_a_tutorial_does_what_it_says(tutorial: Path, run: Run, clone: Path, tmp_path: Path) -> None:
+    """Its commands run and its changes apply, in their order; then the changes are taken back."""
+    blocks = re.findall(r"^```(sh|diff)\n(.*?)^```$", tutorial.read_text(), re.DOTALL | re.MULTILINE)
+    assert "sh" in {kind for kind, _ in blocks}
+    params = (clone / "params.yaml").read_text()
+    changes = [tmp_path / f"{number}.diff" for number, (kind, _) in enumerate(blocks) if kind == "diff"]
+    for number, (kind, block) in enumerate(blocks):
+        if kind == "sh":
+            run("bash", "-euo", "pipefail", "-c", block)
+        else:
+            (tmp_path / f"{number}.diff").write_text(block)
+            run("git", "apply", str(tmp_path / f"{number}.diff"))
+    for change in reversed(changes):
+        run("git", "apply", "--reverse", str(change))
+    (clone / "params.yaml").write_text(params)  # which a tutorial may put back to the committed budget

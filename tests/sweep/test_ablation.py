@@ -89,7 +89,7 @@ def test_mlflow_has_a_run_for_each_training(ablated: Project) -> None:
     for row in table.itertuples():
         assert runs.pop(row.run_id) == f"{row.setting}, seed {row.seed}"
     (parent,) = runs.values()
-    assert parent.startswith("small-")
+    assert parent.startswith("ablation small-")
 
 
 def test_seeds_are_paired_and_factors_change_their_keys_alone() -> None:
