@@ -24,6 +24,12 @@ def copy_checkout(destination: Path) -> None:
         if (TOP / name).exists():
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(TOP / name, destination / name)
+    subprocess.run(["git", "init", "-q"], cwd=destination, check=True, capture_output=True)
+    commit(destination)
+
+
+def commit(folder: Path) -> None:
+    """Commit every file that git tracks or would track."""
     identity = ["-c", "user.name=tester", "-c", "user.email=tester@localhost"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "copy"]):
-        subprocess.run(["git", *command], cwd=destination, check=True, capture_output=True)
+    for command in (["add", "-A"], [*identity, "commit", "-qm", "copy"]):
+        subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)

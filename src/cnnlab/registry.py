@@ -1,6 +1,7 @@
 """Models in MLflow: each run's own, and of every data set the champion, which anyone can load by its name."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -156,6 +157,7 @@ def _save(proposal: Proposal, network: Path, example: np.ndarray, folder: Path, 
     """A model of raw pictures of any size to classes: the program `classifier.py`, the network, names and card."""
     import mlflow.pyfunc  # noqa: PLC0415
 
+    logging.getLogger("mlflow.pyfunc").setLevel(logging.WARNING)  # it would tell that it tries the example
     with tempfile.TemporaryDirectory() as temporary:
         names, described = Path(temporary) / "classes.json", Path(temporary) / "card.md"
         names.write_text(json.dumps([*proposal.classes]), encoding="utf-8")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from checkout import TOP, Run, Start, copy_checkout
+from checkout import TOP, Run, Start, commit, copy_checkout
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +20,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(folder / "reports")  # committed results of an earlier run must not stand in for this one's
     params = folder / "params.yaml"
     params.write_text(params.read_text().replace("budget: laptop ", "budget: smoke "))
+    commit(folder)
     return folder
 
 

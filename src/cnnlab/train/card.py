@@ -21,7 +21,7 @@ def model_card(run: params.Run, data: Processed, metrics: Mapping[str, float]) -
     height, width, channels = data.card["shape"]
     classes = data.card["classes"]
     named = ", ".join(map(str, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-    told = run.model_dump(exclude={"variant", "data", "seed"}, exclude_defaults=True)
+    told = run.model_dump(exclude={"variant", "data", "seed"}, exclude_defaults=True, exclude_none=True)
     recipe = "\n".join(f"- {key}: {_value(value)}" for key, value in told.items())
     figures = "\n".join(
         f"| {part} | {metrics[f'{part}_accuracy']:.2%} | {metrics[f'{part}_loss']:.3f} |"
@@ -41,8 +41,7 @@ SHA-256 of the training part {data.card["digests"]["train"]}, of the test part {
 
 ## Recipe
 
-Variant `{run.variant}`, network `{run.network.name}`, {metrics["parameters"]:,.0f} parameters,
-{metrics["epochs"]:.0f} epochs.
+Variant `{run.variant}`, {metrics["parameters"]:,.0f} parameters, {metrics["epochs"]:.0f} epochs.
 
 {recipe}
 
