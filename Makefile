@@ -1,7 +1,6 @@
 # `make` alone lists the targets. Every target sets up what it needs; set-up happens again only when the lock changed.
 
 PYTHON ?= python3
-PORT ?= 5000
 # CUDA=1 takes TensorFlow with NVIDIA's libraries in place of the CPU build.
 LOCK := $(if $(CUDA),requirements-cuda.txt,requirements.txt)
 BIN := .venv/bin
@@ -61,7 +60,7 @@ sweep-status: $(STAMP)  ## print how a sweep stands (STUDY= BUDGET= STORAGE=)
 	@$(BIN)/python pipeline/sweep.py --status $(SWEEP)
 
 sweep-ui: $(STAMP)  ## open Optuna's dashboard, on this machine only (PORT=8080 STORAGE=)
-	$(BIN)/python pipeline/dashboard.py $(or $(filter-out 5000,$(PORT)),8080)
+	$(BIN)/python pipeline/dashboard.py $(or $(PORT),8080)
 
 anatomy: $(STAMP)  ## print a network layer by layer: sizes, parameters, FLOPs, what a unit sees (NET=improved)
 	@$(BIN)/python pipeline/anatomy.py $(or $(NET),$(error Name one: make anatomy NET=improved))
@@ -77,13 +76,13 @@ predict: $(STAMP)  ## tell what pictures show: IMAGES="a.png folder *.jpg" (VARI
 	  $(or $(IMAGES),$(error Name some: make predict IMAGES="a.png b.jpg"))
 
 demo: $(STAMP)  ## open a page that tells what a picture shows, on this machine only (PORT=7860)
-	@$(BIN)/python pipeline/demo.py --port $(or $(filter-out 5000,$(PORT)),7860)
+	@$(BIN)/python pipeline/demo.py --port $(or $(PORT),7860)
 
 export: $(STAMP)  ## write a network for other programs: SavedModel and LiteRT, into exports/ (VARIANT= or DATA=)
 	@$(BIN)/python pipeline/export.py $(NETWORK)
 
 serve: $(STAMP)  ## answer over HTTP with the champion, on this machine only (DATA=mnist PORT=5001)
-	@$(BIN)/python pipeline/serve.py $(if $(DATA),--data $(DATA)) --port $(or $(filter-out 5000,$(PORT)),5001)
+	@$(BIN)/python pipeline/serve.py $(if $(DATA),--data $(DATA)) --port $(or $(PORT),5001)
 
 sync: $(STAMP)  ## send to MLflow what trainings kept while its server was down
 	$(BIN)/python -m cnnlab.track
@@ -92,7 +91,7 @@ doctor: $(STAMP)  ## look at what a run needs: Python, packages, devices, memory
 	@$(BIN)/python pipeline/doctor.py
 
 ui: $(STAMP)  ## open the MLflow UI, on this machine only (PORT=5000)
-	$(BIN)/mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 --default-artifact-root mlruns/artifacts \
+	$(BIN)/mlflow server --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1 --default-artifact-root mlruns/artifacts \
 	  --backend-store-uri "$$($(BIN)/python -c 'from cnnlab.track import tracking_uri; print(tracking_uri())')"
 
 test: $(STAMP)  ## run the tests, on real data
@@ -114,5 +113,5 @@ lock: $(STAMP)  ## renew requirements.txt and requirements-cuda.txt from require
 	  --output-file requirements-cuda.txt
 
 clean:  ## remove what can be made again: environment, processed data, models, caches; keeps mlruns/ and downloads
-	rm -rf .venv .checkpoints data models dvc_plots .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
+	rm -rf .venv .checkpoints data models exports dvc_plots .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,8 +7,9 @@ from cnnlab import errors, params
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--variant")
-    parser.add_argument("--data", default="cifar10")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--variant")
+    which.add_argument("--data", default="cifar10")
     asked = parser.parse_args()
     parameters = params.load()
     if asked.variant:

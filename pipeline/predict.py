@@ -8,9 +8,10 @@ from cnnlab import errors, params
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("pictures", nargs="+")
-    parser.add_argument("--variant")
-    parser.add_argument("--data", default="cifar10")
-    parser.add_argument("--top", type=int, default=3)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--variant")
+    which.add_argument("--data", default="cifar10")
+    parser.add_argument("--top", type=int, choices=range(1, 1001), metavar="1..1000", default=3)
     asked = parser.parse_args()
     parameters = params.load()
     if asked.variant:

@@ -49,7 +49,7 @@ def test_a_better_finished_run_becomes_champion_and_the_old_one_stays(
     best = registry.champion(store, "order")
     assert best
     assert best.tags["validation_accuracy"] == "0.6"
-    assert "0.6000; before it version 1: 0.5000" in capsys.readouterr().out
+    assert "0.6000; before it version 1: 0.5" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
@@ -81,6 +81,32 @@ def test_a_start_after_a_kill_between_version_and_alias_sets_the_alias(store: ml
     assert standing(store, "half") == [("a", True)]
 
 
+def test_a_network_for_other_pictures_does_not_compete_but_takes_over(store: mlflow.MlflowClient) -> None:
+    finish("a", 0.9, data="swapped")
+    finish("b", 0.5, data="swapped", digest="other pictures")
+    finish("c", 0.4, data="swapped", digest="other pictures")
+    assert standing(store, "swapped") == [("a", False), ("b", True)]
+
+
+def test_a_run_that_proposes_another_network_is_registered_anew(store: mlflow.MlflowClient) -> None:
+    run = finish("a", 0.5, data="anew")
+    finish("b", 0.6, data="anew")
+    finish("a", 0.7, data="anew", seed=1, known_id=run.id)
+    assert standing(store, "anew") == [("a", False), ("b", False), ("a", True)]
+    own = noise(3, SIDE, CHANNELS)
+    np.testing.assert_allclose(champion("anew").classifier.probabilities(own), probabilities(own, seed=1), atol=1e-6)
+
+
+def test_a_champion_appointed_by_hand_is_replaced_by_a_run(store: mlflow.MlflowClient) -> None:
+    run = finish("a", 0.5, data="hand")
+    by_hand = store.create_model_version("cnnlab-hand", registry.champion(store, "hand").source, run.id)
+    store.set_registered_model_alias("cnnlab-hand", "champion", by_hand.version)
+    finish("b", 0.4, data="hand")
+    best = registry.champion(store, "hand")
+    assert best
+    assert best.tags["variant"] == "b"
+
+
 def test_an_accuracy_that_is_no_number_wins_nothing(store: mlflow.MlflowClient) -> None:
     finish("a", float("nan"), data="none")
     assert standing(store, "none") == []
@@ -89,11 +115,11 @@ def test_an_accuracy_that_is_no_number_wins_nothing(store: mlflow.MlflowClient) 
 def test_a_record_sent_late_does_not_depose_who_came_meanwhile(store: mlflow.MlflowClient, tmp_path: Path) -> None:
     """As `make sync` sends it after days; and of a run that is running again."""
     finish("a", 0.5, data="late")
-    late = Proposal("late", 0.4, CLASSES, "")
+    late = Proposal("late", "same pictures", 0.4, CLASSES, "")
     path = tmp_path / "network.keras"
     network().save(path)
     run = track.Run.start("late", "late", "late", {}, {})
-    registry.compete(store, run.id, Proposal("late", 0.9, CLASSES, ""), path, noise(1, SIDE, CHANNELS))
+    registry.compete(store, run.id, Proposal("late", "same pictures", 0.9, CLASSES, ""), path, noise(1, SIDE, CHANNELS))
     run.finish()
     registry.compete(store, run.id, late, path, noise(1, SIDE, CHANNELS))
     assert standing(store, "late") == [("a", True)]

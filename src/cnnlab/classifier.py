@@ -14,9 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from mlflow.pyfunc import PythonModel
-from PIL import Image
+from PIL import Image, ImageOps
 
 BATCH = 64
+MOST = 1000  # pictures of a request, which others wait for
 
 
 def fitted(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -36,10 +37,7 @@ def fitted(picture: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     height, width, wanted = shape
     image = image.convert("L" if wanted == 1 else "RGB")
-    side = min(image.width / width, image.height / height)  # of a pixel of the result
-    left, top = (image.width - side * width) / 2, (image.height - side * height) / 2
-    box = (left, top, left + side * width, top + side * height)
-    scaled = image.resize((width, height), Image.Resampling.BICUBIC, box)
+    scaled = ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
     return np.asarray(scaled, np.uint8).reshape(height, width, wanted)
 
 
@@ -71,6 +69,8 @@ class Classifier(PythonModel):
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row a picture: its class, how probable it is, and the probability of every class."""
         try:
+            if len(model_input) > MOST:
+                raise ValueError(f"Too many pictures. Expected at most {MOST}. Received: {len(model_input)}.")
             told = self.probabilities(model_input)
         except ValueError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error

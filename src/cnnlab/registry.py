@@ -1,9 +1,10 @@
 """Models in MLflow: each run's own, and of every data set the champion, which anyone can load by its name."""
 
+import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -23,6 +24,7 @@ from mlflow.types.schema import Map
 from cnnlab.files import MLRUNS
 
 CHAMPION = "champion"  # the alias
+CONTENT = "content.sha256"  # of the data and classes a version is for; a tag
 ACCURACY = "validation_accuracy"  # what decides; a tag of every version
 _LOCK = MLRUNS / ".registry.lock"
 _PICTURES = Schema([TensorSpec(np.dtype(np.uint8), (-1, -1, -1, -1))])
@@ -39,10 +41,12 @@ _TOLD = Schema(
 class Proposal:
     """A finished run's network, to become the champion of `data` if its validation accuracy is the highest so far.
 
-    `classes` are the names of what it tells, in order; `card` describes it in Markdown.
+    Only networks for the same pictures and classes compete: `digest` is the SHA-256 of the training part, `classes` are
+    the names of what the network tells, in order. `card` describes it in Markdown.
     """
 
     data: str
+    digest: str
     accuracy: float
     classes: Sequence[str]
     card: str
@@ -80,26 +84,39 @@ def compete(store: mlflow.MlflowClient, run_id: str, proposal: Proposal, network
     as a version. Doing it again changes nothing.
     """
     name, accuracy = name_of(proposal.data), proposal.accuracy
+    tags = {ACCURACY: str(accuracy), CONTENT: _content(proposal)}
     with FileLock(_LOCK):
         best = champion(store, proposal.data)
-        beaten = best is None or accuracy > float(best.tags[ACCURACY])
+        beaten = best is None or best.tags.get(CONTENT) != tags[CONTENT] or accuracy > float(best.tags[ACCURACY])
         if store.get_run(run_id).info.status != "FINISHED" or not (beaten and np.isfinite(accuracy)):
             return
-        version = _registered(store, name, run_id) or _register(store, name, run_id, proposal, network, example)
+        earlier = _registered(store, name, run_id, tags)
+        version = earlier or _register(store, name, run_id, tags, proposal, network, example)
         store.set_registered_model_alias(name, CHAMPION, version.version)
-    before = f"; before it version {best.version}: {float(best.tags[ACCURACY]):.4f}" if best else ""
+    before = f"; before it version {best.version}: {best.tags.get(ACCURACY, 'unknown')}" if best else ""
     told = f"{name} has a new champion, version {version.version}, {ACCURACY} {accuracy:.4f}{before}"
     print(f"MLflow: {told}", flush=True)
 
 
-def _registered(store: mlflow.MlflowClient, name: str, run_id: str) -> ModelVersion | None:
-    """The run's version, where an earlier try was killed after making it."""
+def _content(proposal: Proposal) -> str:
+    """The digest of what networks must have in common to compete."""
+    return hashlib.sha256(json.dumps([proposal.digest, *proposal.classes]).encode()).hexdigest()
+
+
+def _registered(store: mlflow.MlflowClient, name: str, run_id: str, tags: Mapping[str, str]) -> ModelVersion | None:
+    """The run's version of the same network, where an earlier try was killed after making it."""
     found = store.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    return found[0] if found else None
+    return next((version for version in found if tags.items() <= version.tags.items()), None)
 
 
 def _register(
-    store: mlflow.MlflowClient, name: str, run_id: str, proposal: Proposal, network: Path, example: np.ndarray
+    store: mlflow.MlflowClient,
+    name: str,
+    run_id: str,
+    tags: Mapping[str, str],
+    proposal: Proposal,
+    network: Path,
+    example: np.ndarray,
 ) -> ModelVersion:
     try:
         about = f"Tells which class of {proposal.data} a picture shows. The best on validation is `{CHAMPION}`."
@@ -108,13 +125,10 @@ def _register(
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     entry = _logged(store, run_id, "classifier", partial(_save, proposal, network, example))
-    run = store.get_run(run_id)
-    tags = {
-        ACCURACY: str(proposal.accuracy),
-        **{k: run.data.tags[k] for k in ("variant", "seed") if k in run.data.tags},
-    }
+    told = store.get_run(run_id).data.tags
+    shown = {**tags, **{key: told[key] for key in ("variant", "seed") if key in told}}
     return store.create_model_version(
-        name, entry.artifact_location, run_id, tags, description=proposal.card, model_id=entry.model_id
+        name, entry.artifact_location, run_id, shown, description=proposal.card, model_id=entry.model_id
     )
 
 

@@ -39,7 +39,7 @@ def run(clone: Path, environment: dict[str, str]) -> Run:
 
     def call(*command: str, check: bool = True, **changes: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, cwd=clone, env=environment | changes, capture_output=True, text=True, check=False, timeout=900
+            command, cwd=clone, env=environment | changes, capture_output=True, text=True, check=False, timeout=850
         )
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done

@@ -211,15 +211,19 @@ def test_metrics_and_plots_show(run: Run, clone: Path) -> None:
 @pytest.fixture(scope="module")
 def ui(repro: str, start: Start) -> Iterator[str]:
     """The address of `make ui` after `make repro`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     with start("make", "ui", f"PORT={port}") as server:
         while not answers(f"{address}/health"):
             assert server.poll() is None, "the server ended"
             time.sleep(0.2)
         yield address
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def answers(url: str) -> bool:
@@ -369,13 +373,14 @@ def test_the_champion_is_exported(run: Run, clone: Path) -> None:
 
 @pytest.mark.usefixtures("repro")
 def test_the_champion_answers_the_documented_call(run: Run, start: Start) -> None:
-    with start("make", "serve", "PORT=5001") as server:
-        while not answers("http://127.0.0.1:5001/ping"):
+    port = free_port()
+    with start("make", "serve", f"PORT={port}") as server:
+        while not answers(f"http://127.0.0.1:{port}/ping"):
             assert server.poll() is None, "the server ended"
             time.sleep(0.2)
         blocks = (TOP / "docs/using.md").read_text().split("```sh\n")
         (call,) = (block.split("```")[0] for block in blocks if "/invocations" in block)
-        (told,) = json.loads(run("bash", "-c", call).stdout)["predictions"]
+        (told,) = json.loads(run("bash", "-c", call.replace("5001", str(port))).stdout)["predictions"]
         assert told["class"] in told["probabilities"]
 
 
@@ -402,12 +407,16 @@ def test_a_tutorial_does_what_it_says(tutorial: Path, run: Run, clone: Path, tmp
     blocks = re.findall(r"^```(sh|diff)\n(.*?)^```$", tutorial.read_text(), re.DOTALL | re.MULTILINE)
     assert "sh" in {kind for kind, _ in blocks}
     run("git", "checkout", "params.yaml")
-    changes = [tmp_path / f"{number}.diff" for number, (kind, _) in enumerate(blocks) if kind == "diff"]
-    for number, (kind, block) in enumerate(blocks):
-        if kind == "sh":
-            run("bash", "-euo", "pipefail", "-c", block)
-        else:
-            (tmp_path / f"{number}.diff").write_text(block)
-            run("git", "apply", str(tmp_path / f"{number}.diff"))
-    for change in reversed(changes):
-        run("git", "apply", "--reverse", str(change))
+    applied = []
+    ports = {port: str(free_port()) for port in ("12345", "12346")}  # of the workers of the tutorial on hosts
+    try:
+        for number, (kind, block) in enumerate(blocks):
+            if kind == "sh":
+                run("bash", "-euo", "pipefail", "-c", re.sub("1234[56]", lambda port: ports[port[0]], block))
+            else:
+                (tmp_path / f"{number}.diff").write_text(block)
+                run("git", "apply", str(tmp_path / f"{number}.diff"))
+                applied.append(tmp_path / f"{number}.diff")
+    finally:
+        for change in reversed(applied):
+            run("git", "apply", "--reverse", str(change))

@@ -31,13 +31,14 @@ def finish(
     data: str = "pets",
     seed: int = 0,
     known_id: str | None = None,
+    digest: str = "same pictures",
 ) -> track.Run:
     """A run that proposes the network of `seed` with a validation accuracy, and how it ended."""
     run = track.Run.start(name, data, name, {"a": 1}, {"variant": name, "seed": str(seed)}, known_id=known_id)
     path = Path(f"{name}") / "network.keras"
     path.parent.mkdir(exist_ok=True)
     network(seed).save(path)
-    run.propose(Proposal(data, accuracy, CLASSES, f"# Card of {name}"), path, noise(2, SIDE, CHANNELS))
+    run.propose(Proposal(data, digest, accuracy, CLASSES, f"# Card of {name}"), path, noise(2, SIDE, CHANNELS))
     path.unlink()
     run.finish(status)
     return run

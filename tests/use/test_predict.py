@@ -1,5 +1,6 @@
 """What is told of picture files of every kind, and of files that are none."""
 
+import contextlib
 import io
 import re
 import sys
@@ -13,10 +14,13 @@ from use.registered import CHANNELS, CLASSES, SIDE, network, probabilities
 
 from cnnlab.classifier import Classifier
 from cnnlab.errors import UserError
-from cnnlab.use.predict import predict
+from cnnlab.use import predict as predictions
 
-CLASSIFIER = Classifier(network(), CLASSES)
 PICTURES = noise(4, SIDE, CHANNELS)
+
+
+def predict(names: list[str], top: int) -> None:
+    predictions.predict(Classifier(network(), CLASSES), names, top)
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def check(printed: str, rows: dict[str, int], top: int = 3) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_files_folders_and_patterns(capsys: pytest.CaptureFixture[str]) -> None:
-    predict(CLASSIFIER, ["all/deep er/c.bmp", "all", "all/*.png", "all/d [x].png"], 2)
+    predict(["all/deep er/c.bmp", "all", "all/*.png", "all/d [x].png"], 2)
     in_folder = {"all/a.png": 0, "all/b.PNG": 1, "all/d [x].png": 3, "all/deep er/c.bmp": 2}
     lines = capsys.readouterr().out.splitlines()
     check("\n".join(lines[:1]), {"all/deep er/c.bmp": 2}, 2)
@@ -71,7 +75,7 @@ def test_standard_input_is_a_picture_or_a_list_of_them(
         (b"all/b.PNG\n\nall/deep er/c.bmp\n-\n", {"all/b.PNG": 1, "all/deep er/c.bmp": 2}),
     ):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
-        predict(CLASSIFIER, ["-"], 3)
+        predict(["-"], 3)
         check(capsys.readouterr().out, rows)
 
 
@@ -80,17 +84,35 @@ def test_a_broken_file_is_named_and_the_others_go_on(capsys: pytest.CaptureFixtu
     whole = Path("all/a.png").read_bytes()
     Path("half.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"^3 of 5 pictures could not be read"):
-        predict(CLASSIFIER, ["all/a.png", "half.png", "all/note.txt", "none.png", "all/b.PNG"], 3)
+        predict(["all/a.png", "half.png", "all/note.txt", "none.png", "all/b.PNG"], 3)
     printed = capsys.readouterr()
     check(printed.out, {"all/a.png": 0, "all/b.PNG": 1})
     assert [line.split()[0] for line in printed.err.splitlines()] == ["half.png", "all/note.txt", "none.png"]
 
 
 @pytest.mark.usefixtures("folder")
-def test_a_folder_without_pictures_is_refused() -> None:
-    Path("empty").mkdir()
-    with pytest.raises(UserError, match="No picture in folder empty"):
-        predict(CLASSIFIER, ["empty"], 3)
+def test_names_that_mean_no_picture_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("empty/a.png").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"^2 of 3 pictures"):
+        predict(["empty", 300 * "x", "all/a.png"], 3)
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.err.splitlines()] == ["empty", 300 * "x"]
+    assert len(printed.out.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_picture_with_damaged_exif_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Pillow's reader of EXIF raises what it raises."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(PICTURES[0]).save("whole.jpg", exif=exif)
+    content = Path("whole.jpg").read_bytes()
+    start = content.index(b"Exif\0\0") + 6
+    for cut in range(8, 26):
+        Path("damaged.jpg").write_bytes(content[: start + cut] + b"\xff" * 4 + content[start + cut + 4 :])
+        with contextlib.suppress(UserError):  # or it is read, where the damage did not matter
+            predict(["damaged.jpg"], 3)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("folder")
@@ -105,7 +127,7 @@ def test_every_mode_and_rotation_is_read(capsys: pytest.CaptureFixture[str]) -> 
     few = np.repeat(np.arange(SIDE, dtype=np.uint8)[:, None], SIDE, axis=1)
     Image.fromarray(few).save("grey.png")
     Image.fromarray(few).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE).save("palette.gif")
-    predict(CLASSIFIER, ["turned.png", "opaque.png", "grey.png", "palette.gif"], 3)
+    predict(["turned.png", "opaque.png", "grey.png", "palette.gif"], 3)
     lines = capsys.readouterr().out.splitlines()
     check("\n".join(lines[:2]), {"turned.png": 0, "opaque.png": 0})
     rgb = few[None, ..., None].repeat(3, axis=3)
@@ -119,6 +141,6 @@ def test_more_pictures_than_a_batch(folder: Path, capsys: pytest.CaptureFixture[
     (folder / "many").mkdir()
     for index, picture in enumerate(many):
         Image.fromarray(picture).save(folder / "many" / f"{index:02}.png")
-    predict(CLASSIFIER, ["many"], 1)
+    predict(["many"], 1)
     found = [next(iter(row)) for row in told(capsys.readouterr().out).values()]
     assert found == [CLASSES[index] for index in probabilities(many).argmax(axis=1)]

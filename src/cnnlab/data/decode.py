@@ -22,6 +22,10 @@ Images = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
 Shape = tuple[int, int, int]
 
+# Of pictures that users bring; Pillow knows more, of which some are handed to other programs.
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
 
 def split(data_set: DataSet, raw: Path, part: Split) -> tuple[Images, Labels]:
     """Decode a data set's `part` from its original files in the folder `raw`.
@@ -128,14 +132,15 @@ def any_picture(source: Path | BinaryIO, name: str = "") -> Images:
     Transparent parts become white. Raises UserError, which calls the picture `name` or its path, where it cannot be
     read.
     """
+    Image.init()  # else it knows the commonest formats alone
     try:
-        with Image.open(source) as image:
+        with Image.open(source, formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"{image.mode}, which has more than 8 bits a channel")
             upright = ImageOps.exif_transpose(image).convert("RGBA")
             paper = Image.new("RGBA", upright.size, "white")
             whole = Image.alpha_composite(paper, upright).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever Pillow's readers of damaged files raise
         raise UserError(
             f"Invalid picture {name or source}. Expected: a picture file, as PNG or JPEG. Received: {error}."
         ) from error

@@ -11,8 +11,8 @@ def whole(model: keras.Model, views: Views) -> keras.Model:
     """Pictures as they are stored to logits: uint8 (n, height, width, channels) to float32 (n, classes).
 
     The pixels are divided by 255, as for training, and the logits are the mean over the test-time `views`
-    (`data.augment.views`, here in Keras's own operations), so that the answers are those the run was scored by. All is
-    computed in float32, also where the network was trained in bfloat16, for which many a device has no operations.
+    (`data.augment.views`, here in Keras's own operations), as in the run's own scores. All is computed in float32, also
+    where the network was trained in bfloat16, for which many a device has no operations: there answers differ a bit.
     """
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32")

@@ -25,7 +25,7 @@ def model_card(run: params.Run, data: Processed, metrics: Mapping[str, float]) -
     recipe = "\n".join(f"- {key}: {_value(value)}" for key, value in told.items())
     figures = "\n".join(
         f"| {part} | {metrics[f'{part}_accuracy']:.2%} | {metrics[f'{part}_loss']:.3f} |"
-        for part in ("train", "validation", "test")
+        for part in ("validation", "test")
     )
     limits = LIMITS.format(height=height, width=width, data=run.data, seed=run.seed)
     return f"""\

@@ -307,7 +307,8 @@ class Experiment:
     ) -> None:
         """Let the run compete to be the champion of its data set."""
         card = model_card(self.run, data, metrics)
-        proposal = Proposal(self.run.data, metrics["validation_accuracy"], data.card["classes"], card)
+        digest, classes = data.card["digests"]["train"], data.card["classes"]
+        proposal = Proposal(self.run.data, digest, metrics["validation_accuracy"], classes, card)
         with tempfile.TemporaryDirectory() as temporary:
             network = Path(temporary) / "network.keras"
             whole(model, self.run.views).save(network)

@@ -35,8 +35,8 @@ def _begun(kind: Callable[[], Any]) -> Any:
 def _read(monitor: Any) -> dict[str, float]:
     try:
         monitor.collect_metrics()
-    except OSError:
+        values: dict[str, float] = monitor.aggregate_metrics()
+        monitor.clear_metrics()
+    except Exception:  # as above
         return {}
-    values: dict[str, float] = monitor.aggregate_metrics()
-    monitor.clear_metrics()
     return values

@@ -149,7 +149,7 @@ def answer(choice: Choice, load: Load, dropped: Mapping[str, Any] | None) -> lis
         if dropped is not None:
             shown = look(classifier, any_picture(Path(dropped["path"])))
     except UserError as error:
-        told = str(error) if dropped is None else str(error).replace(dropped["path"], dropped["orig_name"])
+        told = str(error) if dropped is None else str(error).replace(dropped["path"], dropped["orig_name"] or "picture")
         return [facts, _mistake(told), *shown]
     return [facts, "", *shown]
 

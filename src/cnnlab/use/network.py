@@ -2,11 +2,12 @@
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import keras
 import mlflow
-import mlflow.pyfunc
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 
 from cnnlab import params, registry, track
 from cnnlab.classifier import Classifier
@@ -48,18 +49,32 @@ def asked(parameters: params.Params, variant: str | None, data: str) -> Network:
 
 def champion(data: str) -> Network:
     """The champion of a data set, as MLflow keeps it. Raises UserError where there is none."""
-    version = champion_version(data)
-    mlflow.set_tracking_uri(track.tracking_uri())  # of which a store's own addresses of artifacts are told
-    classifier = mlflow.pyfunc.load_model(version.source).unwrap_python_model()
-    return Network(classifier, data, version.tags.get("variant", f"version {version.version}"))
+    version, folder = champion_files(data)
+    files = folder / "artifacts"
+    # Not MLflow's own loader: it would run the program that lies there.
+    model = keras.saving.load_model(files / "network.keras", compile=False)
+    classifier = Classifier(model, json.loads((files / "classes.json").read_text(encoding="utf-8")))
+    return Network(classifier, data, version.tags.get("variant", f"version-{version.version}"))
 
 
-def champion_version(data: str) -> ModelVersion:
-    """What the registry says of a data set's champion. Raises UserError where there is none."""
-    version = registry.champion(track.client(), data)
+def champion_files(data: str) -> tuple[ModelVersion, Path]:
+    """What the registry says of a data set's champion, and the folder of its files.
+
+    Raises UserError where there is none, and where MLflow does not give it.
+    """
+    store = track.client()
+    mlflow.set_tracking_uri(track.tracking_uri())  # to which a server's addresses of artifacts are relative
+    try:
+        version = registry.champion(store, data)
+        folder = mlflow.artifacts.download_artifacts(version.source) if version else ""
+    except (MlflowException, OSError) as error:
+        raise UserError(
+            f"MLflow does not give the champion of {data}. Expected its files in the store. "
+            f"Received: {track.masked(str(error).partition(chr(10))[0])}"
+        ) from error
     if version is None:
         raise UserError(
             f"No champion of {data}. Expected alias {registry.CHAMPION!r} of model {registry.name_of(data)!r} in "
             "MLflow's registry, which the first finished training of that data set makes. Run: make repro"
         )
-    return version
+    return version, Path(folder)

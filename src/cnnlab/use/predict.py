@@ -4,15 +4,13 @@ import glob
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
 
-from cnnlab.classifier import BATCH, Classifier
-from cnnlab.data.decode import any_picture
+from cnnlab.classifier import BATCH, Classifier, fitted
+from cnnlab.data.decode import SUFFIXES, any_picture
 from cnnlab.errors import UserError
 
 STDIN = "-"
@@ -26,42 +24,41 @@ def predict(classifier: Classifier, names: Sequence[str], top: int) -> None:
     picture, or the names of pictures, a line each. A picture that cannot be read gets its line on standard error, the
     others go on, and a UserError at the end counts them.
     """
-    broken, waiting = 0, list[tuple[str, np.ndarray]]()
     found = [*sources(names)]
     width = max((len(name) for name, _ in found), default=0)
-    for name, source in found:
-        try:
-            if isinstance(source, Path) and not source.exists():
-                raise UserError(f"No such picture: {name}.")
-            waiting.append((name, any_picture(source, name)))
-        except UserError as error:
-            broken += 1
-            print(f"{name:{width}}  {error}", file=sys.stderr, flush=True)
-        if len(waiting) == BATCH:
-            _tell(classifier, waiting, top, width)
-            waiting = []
-    _tell(classifier, waiting, top, width)
+    shape = classifier.network.input_shape[1:]
+    broken = 0
+    for start in range(0, len(found), BATCH):
+        waiting = []
+        for name, source in found[start : start + BATCH]:
+            try:
+                waiting.append((name, fitted(any_picture(source, name), shape)))  # whole ones would fill the memory
+            except UserError as error:
+                broken += 1
+                print(f"{name:{width}}  {error}", file=sys.stderr, flush=True)
+        _tell(classifier, waiting, top, width)
     if broken:
         raise UserError(f"{broken} of {len(found)} pictures could not be read, as said above.")
 
 
 def sources(names: Sequence[str]) -> Iterator[Source]:
-    """The pictures that `names` mean, in order; a name that means none is a file that does not exist.
-
-    Raises UserError for a folder without pictures.
-    """
+    """The pictures that `names` mean, in order; a name that means none stands for itself."""
     for name in names:
-        path = Path(name)
         if name == STDIN:
             yield from _standard_input()
-        elif path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in _suffixes()]
-            if not inside:
-                raise UserError(f"No picture in folder {name}. Expected files whose names end as in cat.png, cat.jpg.")
-            yield from ((str(file), file) for file in inside)
         else:
-            matching = [] if path.exists() else sorted(glob.glob(name, recursive=True))
-            yield from ((file, Path(file)) for file in matching or [name])
+            yield from ((str(file), file) for file in _files(name) or [Path(name)])
+
+
+def _files(name: str) -> list[Path]:
+    """The pictures of a folder, or the files of a pattern; none where there are none, or where they cannot be read."""
+    path = Path(name)
+    try:
+        if path.is_dir():
+            return [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        return [] if path.exists() else [Path(file) for file in sorted(glob.glob(name, recursive=True))]
+    except OSError:
+        return []
 
 
 def _standard_input() -> Iterator[Source]:
@@ -81,9 +78,3 @@ def _tell(classifier: Classifier, pictures: Sequence[tuple[str, np.ndarray]], to
         best = np.argsort(-row, kind="stable")[:top]
         classes = "  ".join(f"{classifier.classes[index]:{longest}} {100 * row[index]:5.1f} %" for index in best)
         print(f"{name:{width}}  {classes}", flush=True)
-
-
-@cache
-def _suffixes() -> tuple[str, ...]:
-    """Of the picture formats that can be read."""
-    return tuple(sorted(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN))

@@ -3,14 +3,13 @@
 import json
 import re
 
-import mlflow
 import mlflow.pyfunc
 import uvicorn
 from mlflow.pyfunc import scoring_server
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cnnlab import registry, track
-from cnnlab.use.network import champion_version
+from cnnlab import registry
+from cnnlab.use.network import champion_files
 from cnnlab.use.port import HOST, check_free
 
 LARGEST = 32_000_000  # bytes of a request: MLflow reads a whole one into memory, and takes 40 s over 100 MB
@@ -46,7 +45,10 @@ class Guard:
         elif _FRACTION.search(body):
             await _refuse(send, 400, "Invalid pixels. Expected whole numbers from 0 to 255. Received fractions.")
         else:
-            await self._app(scope, _replayed(bytes(body), receive), send)
+            try:
+                await self._app(scope, _replayed(bytes(body), receive), send)
+            except (RecursionError, ValueError) as error:  # of JSON too deep, of a number too long
+                await _refuse(send, 400, f"Invalid JSON. Received: {error}.")
 
 
 def serve(data: str, port: int) -> None:
@@ -55,14 +57,13 @@ def serve(data: str, port: int) -> None:
     Raises UserError where there is no champion, and where the port is taken.
     """
     check_free(port)
-    version = champion_version(data)
-    mlflow.set_tracking_uri(track.tracking_uri())
-    app = scoring_server.init(mlflow.pyfunc.load_model(version.source))
+    version, folder = champion_files(data)
+    app = scoring_server.init(mlflow.pyfunc.load_model(str(folder)))
     app.add_middleware(Guard)
-    accuracy = float(version.tags[registry.ACCURACY])
+    accuracy = version.tags.get(registry.ACCURACY, "unknown")
     print(
         f"{version.name} version {version.version} ({version.tags.get('variant', 'no variant')}, validation accuracy "
-        f"{accuracy:.4f}) listens on http://{HOST}:{port}/invocations",
+        f"{accuracy}) listens on http://{HOST}:{port}/invocations",
         flush=True,
     )
     uvicorn.run(app, host=HOST, port=port, log_level="warning")
