@@ -2,16 +2,17 @@
 
 import json
 import re
-import socket
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
+import pages
 import pandas as pd
 import pytest
 import requests
-from checkout import TOP, Run, Start
+from checkout import Run, Start
 from playwright.sync_api import Browser, Locator, Page, expect
 from ruamel.yaml import YAML
 
@@ -31,12 +32,23 @@ STAGES = {
     "transfer",
     "report",
 }
+# Blocks of commands that a test of their own types, and looks at what came of it.
+LOOKED_AT = ("make test", "make see", "dvc plots diff", "IMAGES=-", "make export VARIANT=slides", "/invocations")
+
+Serve = Callable[[str], AbstractContextManager[str]]
+Type = Callable[[str], None]
+pytest_plugins = ["sweep.conftest"]
 
 
 @pytest.fixture(scope="module")
 def repro(run: Run) -> str:
     """What the first `make repro` printed."""
     return run("make", "repro").stdout
+
+
+def shell(run: Run, commands: str, **changes: str) -> str:
+    """What a shell prints that does the commands, and stops at the first that fails."""
+    return run("bash", "-euo", "pipefail", "-c", commands, **changes).stdout
 
 
 def test_make_alone_lists_every_target(run: Run, clone: Path) -> None:
@@ -152,7 +164,7 @@ def test_a_network_is_printed_and_looked_into(run: Run, clone: Path) -> None:
     refused = run("make", "anatomy", "NET=none", check=False)
     assert refused.returncode != 0
     assert "Or one of the lesson's networks: detector" in refused.stderr
-    drawn = run("make", "see", "VARIANT=lesson", "PICTURE=docs/images/mlflow.png").stdout.split()
+    drawn = [line for line in shell(run, pages.the_block("make see")).splitlines() if line.startswith("reports/see/")]
     assert {Path(path).stem for path in drawn} >= {"filters", "maps", "attribution", "plane"}
     assert all((clone / path).read_bytes().startswith(b"\x89PNG") for path in drawn)
 
@@ -209,28 +221,34 @@ def test_metrics_and_plots_show(run: Run, clone: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ui(repro: str, start: Start) -> Iterator[str]:
-    """The address of `make ui` after `make repro`."""
-    port = free_port()
-    address = f"http://127.0.0.1:{port}"
-    with start("make", "ui", f"PORT={port}") as server:
-        while not answers(f"{address}/health"):
-            assert server.poll() is None, "the server ended"
-            time.sleep(0.2)
-        yield address
+def serve(repro: str, start: Start) -> Serve:
+    """Start a target that serves, after `make repro`; the block gets its address once it answers, and ends it."""
+
+    @contextmanager
+    def call(target: str) -> Iterator[str]:
+        port = pages.free_port()
+        address = f"http://127.0.0.1:{port}"
+        with start(*target.split(), f"PORT={port}") as server:
+            while not answers(address):
+                assert server.poll() is None, f"{target} ended"
+                time.sleep(0.2)
+            yield address
+
+    return call
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def answers(url: str) -> bool:
+def answers(address: str) -> bool:
     try:
-        return requests.get(url, timeout=30).ok
+        return requests.get(address, timeout=30).status_code < 500
     except requests.ConnectionError:
         return False
+
+
+@pytest.fixture(scope="module")
+def ui(serve: Serve) -> Iterator[str]:
+    """The address of `make ui`."""
+    with serve("make ui") as address:
+        yield address
 
 
 @pytest.fixture
@@ -355,10 +373,12 @@ def test_the_best_on_validation_is_champion_and_tells_pictures(run: Run, clone: 
     for data, (accuracy, variant) in best.items():
         assert told[f"cnnlab-{data}", "variant"] == variant
         assert float(told[f"cnnlab-{data}", "validation_accuracy"]) == accuracy
-    lines = run("make", "predict", "IMAGES=docs/images/ship.jpg reports/lesson/*.png", "TOP=2").stdout.splitlines()
-    assert lines[0].startswith("docs/images/ship.jpg ")
-    assert len(lines) == 1 + len(list((clone / "reports/lesson").glob("*.png")))
-    assert {line.count("%") for line in lines} == {2}
+    lines = shell(run, pages.the_block("IMAGES=-")).splitlines()
+    shown, drawn = (clone / "docs/images").iterdir(), (clone / "reports/lesson").glob("*.png")
+    names = [str(path.relative_to(clone)) for path in (*sorted(shown), *sorted(drawn))]
+    ship = "docs/images/ship.jpg"  # the only one that `find` finds, too
+    assert [line.split()[0] for line in lines] == [ship, *names, ship, ship]
+    assert [line.count("%") for line in lines] == [3, *(2 for _ in names), 3, 3]
     refused = run("make", "predict", "IMAGES=Makefile", "VARIANT=lesson", check=False)
     assert refused.returncode != 0
     assert "Invalid picture Makefile. Expected: a picture file" in refused.stderr
@@ -366,57 +386,84 @@ def test_the_best_on_validation_is_champion_and_tells_pictures(run: Run, clone: 
 
 @pytest.mark.usefixtures("repro")
 def test_the_champion_is_exported(run: Run, clone: Path) -> None:
-    run("make", "export")
-    (folder,) = (clone / "exports/cifar10").iterdir()
-    assert {path.name for path in folder.iterdir()} == {"saved_model", "network.tflite", "classes.txt"}
+    shell(run, pages.the_block("make export VARIANT=slides"))
+    (champion,) = (clone / "exports/cifar10").iterdir()
+    for folder in (champion, clone / "exports/mnist/slides"):
+        assert {path.name for path in folder.iterdir()} == {"saved_model", "network.tflite", "classes.txt"}
 
 
 @pytest.mark.usefixtures("repro")
-def test_the_champion_answers_the_documented_call(run: Run, start: Start) -> None:
-    port = free_port()
-    with start("make", "serve", f"PORT={port}") as server:
-        while not answers(f"http://127.0.0.1:{port}/ping"):
-            assert server.poll() is None, "the server ended"
-            time.sleep(0.2)
-        blocks = (TOP / "docs/using.md").read_text().split("```sh\n")
-        (call,) = (block.split("```")[0] for block in blocks if "/invocations" in block)
-        (told,) = json.loads(run("bash", "-c", call.replace("5001", str(port))).stdout)["predictions"]
+def test_the_champion_answers_the_documented_call(run: Run, serve: Serve) -> None:
+    call = pages.the_block("/invocations")
+    with serve("make serve") as address:
+        answer = shell(run, call.replace(pages.SERVERS["make serve"], address))
+        (told,) = json.loads(answer)["predictions"]
         assert told["class"] in told["probabilities"]
 
 
 @pytest.mark.usefixtures("repro")
 def test_one_change_retrains_one_variant_and_can_be_compared(run: Run, clone: Path) -> None:
     """The README's way to try a change without editing a file."""
-    path = f"{clone / '.venv/bin'}:/usr/local/bin:/usr/bin:/bin"
-    change = "variants.lesson.network.dense_dropout=0.25"
-    done = run(".venv/bin/dvc", "exp", "run", "-S", change, "train@lesson", "evaluate@lesson", PATH=path)
-    ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+    printed = shell(run, pages.the_block("dvc plots diff"))
+    ran = {line.split("'")[1] for line in printed.splitlines() if line.startswith("Running stage")}
     assert ran == {"train@lesson", "evaluate@lesson"}
     assert json.loads((clone / "models/cifar10/lesson/run.json").read_text())["network"]["dense_dropout"] == 0.25
-    difference = run(".venv/bin/dvc", "metrics", "diff", "--json").stdout
-    assert "reports/evaluation/lesson/metrics.json" in difference
+    assert "reports/evaluation/lesson/metrics.json" in printed
+    assert "Training loss" in (clone / "dvc_plots/index.html").read_text()
 
 
-TUTORIALS = sorted((TOP / "docs" / "tutorials").glob("*.md"))
+@pytest.fixture
+def srun(tmp_path: Path) -> str:
+    """A folder with an `srun` that starts two tasks on this host and tells them what Slurm would."""
+    (tmp_path / "srun").write_text(
+        "#!/bin/sh\n"
+        "shift  # its option\n"
+        "export SLURM_STEP_NUM_TASKS=2 SLURM_STEP_NODELIST=localhost SLURM_STEP_TASKS_PER_NODE=2\n"
+        'SLURM_PROCID=1 "$@" & other=$!\n'
+        'SLURM_PROCID=0 "$@" && wait $other\n'
+    )
+    (tmp_path / "srun").chmod(0o755)
+    return str(tmp_path)
+
+
+@pytest.fixture
+def typed(run: Run, serve: Serve, srun: str, environment: dict[str, str], request: pytest.FixtureRequest) -> Type:
+    """Do what a block of commands says; its hosts and addresses are this machine's."""
+
+    def call(commands: str) -> None:
+        with ExitStack() as stack:
+            changes = {"PATH": f"{srun}:{environment['PATH']}"}
+            for target, told in (*pages.SERVERS.items(), ("make ui", pages.TRACKING)):
+                if told in commands:
+                    commands = commands.replace(told, stack.enter_context(serve(target)))
+            if pages.DATABASE in commands:
+                commands = commands.replace(pages.DATABASE, request.getfixturevalue("database"))
+            for step in pages.steps(commands):
+                if step in pages.SERVERS:
+                    with serve(step):
+                        pass
+                else:
+                    shell(run, pages.on_this_machine(step), **changes)
+
+    return call
 
 
 @pytest.mark.usefixtures("repro")
-@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda tutorial: tutorial.stem)
-def test_a_tutorial_does_what_it_says(tutorial: Path, run: Run, clone: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("document", pages.PAGES, ids=lambda document: document.stem)
+def test_a_page_does_what_it_says(document: Path, run: Run, typed: Type, tmp_path: Path) -> None:
     """Its commands run and its changes apply, in their order; then the changes are taken back."""
-    blocks = re.findall(r"^```(sh|diff)\n(.*?)^```$", tutorial.read_text(), re.DOTALL | re.MULTILINE)
-    assert "sh" in {kind for kind, _ in blocks}
     run("git", "checkout", "params.yaml")
     applied = []
-    ports = {port: str(free_port()) for port in ("12345", "12346")}  # of the workers of the tutorial on hosts
     try:
-        for number, (kind, block) in enumerate(blocks):
-            if kind == "sh":
-                run("bash", "-euo", "pipefail", "-c", re.sub("1234[56]", lambda port: ports[port[0]], block))
-            else:
-                (tmp_path / f"{number}.diff").write_text(block)
+        for number, block in enumerate(pages.blocks(document)):
+            if block.kind == "diff":
+                (tmp_path / f"{number}.diff").write_text(block.text)
                 run("git", "apply", str(tmp_path / f"{number}.diff"))
                 applied.append(tmp_path / f"{number}.diff")
+            elif block.kind == "python":
+                run(".venv/bin/python", "-c", block.text)
+            elif block.kind == "sh" and not any(words in block.text for words in LOOKED_AT):
+                typed(block.text)
     finally:
         for change in reversed(applied):
             run("git", "apply", "--reverse", str(change))
