@@ -1,4 +1,4 @@
-"""What is compared with what, and the bars: one table of comparisons, each with its sides and its rows."""
+"""All comparisons: their sides, rows and targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Literal
 from report import Row
 
 PYTORCH = "PyTorch"
-PICTURES = "pictures streamed"  # a side that needs Imagenette
-LOGICAL = ("2 replicas", "2 workers")  # sides that need a machine without GPUs
+STREAMED = "images streamed"  # needs Imagenette
+LOGICAL = ("2 replicas", "2 workers")  # need a machine without GPUs
 
 
 @dataclass(frozen=True)
 class Side:
-    """A side by its name in sides.py (or `torch`), its batch, and how many workers share that."""
+    """A name in sides.py (or `torch`), the batch size, and the number of workers that share it."""
 
     name: str
     batch: int
@@ -22,38 +22,40 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Sides that are measured in turns, and the rows made of them; `only` on machines of a kind."""
+    """Sides that are measured in turns, and the rows of the table; `only` restricts it to machines with GPUs."""
 
     sides: Mapping[str, Side]
     rows: Sequence[Row]
     only: Literal["GPU"] | None = None
 
 
-def images(title: str, ours: str, theirs: str, bar: float | None = None) -> Row:
-    """A row of two sides' images a second."""
-    return Row(title, (ours, "images/s"), (theirs, "images/s"), bar)
+def images(title: str, ours: str, theirs: str, target: float | None = None) -> Row:
+    """A row that compares images/s."""
+    return Row(title, (ours, "images/s"), (theirs, "images/s"), target)
 
 
-def peak(title: str, ours: str, bar: float | None) -> Row:
-    """A row of a training's share of the peak."""
-    return Row(f"share of the matrix-product peak: {title}", (ours, "GFLOP/s"), ("peak", "GFLOP/s"), bar, percent=True)
+def peak(title: str, ours: str, target: float | None) -> Row:
+    """A row for a training's share of the peak."""
+    return Row(
+        f"share of the matrix-product peak: {title}", (ours, "GFLOP/s"), ("peak", "GFLOP/s"), target, percent=True
+    )
 
 
 def share_of_input(title: str, training: str, alone: str) -> Row:
-    """A row of the input's share of a training step; seconds are the inverse of speeds, so the sides change places."""
+    """A row for the input's share of a training step; the sides are swapped because time is the inverse of speed."""
     return Row(
-        f"input's share of a step: {title} (training against input alone)",
+        f"input's share of a step: {title} (training against input only)",
         (training, "images/s"),
         (alone, "images/s"),
-        bar=0.1,
+        target=0.1,
         at_most=True,
         percent=True,
     )
 
 
 def tracking(title: str, figure: str) -> Row:
-    """A row of what tracking costs."""
-    return Row(title, ("tracking", figure), ("tracking", "s an epoch"), bar=0.01, at_most=True, percent=True)
+    """A row for the cost of tracking."""
+    return Row(title, ("tracking", figure), ("tracking", "s per epoch"), target=0.01, at_most=True, percent=True)
 
 
 COMPARISONS: dict[str, Comparison] = {
@@ -131,7 +133,7 @@ COMPARISONS: dict[str, Comparison] = {
         {"tracking": Side("tracking", 32)},
         [
             tracking("tracking's share of an epoch of 45,000 images", "s of logging"),
-            tracking("tracking's and a checkpoint's share of it", "s of logging and checkpoint"),
+            tracking("share of tracking and a checkpoint", "s of logging and checkpoint"),
         ],
     ),
     "input": Comparison(
@@ -143,13 +145,13 @@ COMPARISONS: dict[str, Comparison] = {
             "cnnlab, everything": Side("cnnlab-everything", 128),
         },
         [
-            images("input alone, lesson's augmentation: ImageDataGenerator", "input", "generator", 10),
+            images("input only, lesson's augmentation: ImageDataGenerator", "input", "generator", 10),
             share_of_input("lesson's augmentation", "cnnlab", "input"),
             share_of_input("all augmentations", "cnnlab, everything", "everything"),
         ],
     ),
-    "pictures": Comparison(
-        {PICTURES: Side("pictures", 64), "training": Side("pictures-in-memory", 64)},
-        [images("JPEG files streamed at 96×96: what a training step consumes", PICTURES, "training", 2)],
+    "image-folder": Comparison(
+        {STREAMED: Side("image-folder", 64), "training": Side("image-folder-in-memory", 64)},
+        [images("JPEG files streamed at 96×96: training on the same images", STREAMED, "training", 2)],
     ),
 }

@@ -1,4 +1,4 @@
-"""What the benchmark runs on: processor, memory, GPUs, versions; no name of the machine."""
+"""Describe the machine: processor, memory, GPUs, versions, but not its name."""
 
 import json
 import os
@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import protocol
-from comparisons import LOGICAL, PICTURES, PYTORCH
+from comparisons import LOGICAL, PYTORCH, STREAMED
 
 from cnnlab.files import PROCESSED
 
 NO_PYTORCH = "not installed: pip install torch==2.13.0"
-NO_PYTORCH_GPU = "its PyTorch sees no GPU"
+NO_PYTORCH_GPU = "PyTorch finds no GPU"
 NO_LOGICAL = "skipped: logical CPUs are for machines without a GPU"
-NO_PICTURES = "its data is not there: dvc repro preprocess-optional@imagenette"
+NO_IMAGENETTE = "data set is missing: dvc repro preprocess@imagenette"
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the sides run on; `absent` has the reason for each side that cannot be measured."""
+    """Facts about the machine; `absent` has the reason for each side that cannot be measured."""
 
     facts: dict[str, str]
     kind: Literal["CPU", "GPU"]
@@ -32,7 +32,7 @@ class Machine:
 
 
 def inspect(torch_python: str) -> Machine:
-    """Ask TensorFlow and PyTorch, each in a process of its own, and the system."""
+    """Query the system, and TensorFlow and PyTorch in processes of their own."""
     probe = subprocess.run(
         [sys.executable, Path(__file__).with_name("sides.py"), "probe"], capture_output=True, text=True, check=True
     )
@@ -41,7 +41,7 @@ def inspect(torch_python: str) -> Machine:
     pytorch, sees_gpu = ask_pytorch(torch_python)
     absent = {PYTORCH: NO_PYTORCH} if not pytorch else {PYTORCH: NO_PYTORCH_GPU} if gpus and not sees_gpu else {}
     absent |= dict.fromkeys(LOGICAL, NO_LOGICAL) if gpus else {}
-    absent |= {} if (PROCESSED / "imagenette" / "files.json").exists() else {PICTURES: NO_PICTURES}
+    absent |= {} if (PROCESSED / "imagenette" / "files.json").exists() else {STREAMED: NO_IMAGENETTE}
     facts = {
         "processor": f"{processor()}, {protocol.cores()} cores",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
@@ -55,32 +55,30 @@ def inspect(torch_python: str) -> Machine:
 
 
 def ask_pytorch(python: str) -> tuple[str, bool]:
-    """PyTorch's version in an interpreter, empty where there is none, and whether it sees a GPU."""
-    question = "import numpy, torch; print(torch.__version__, torch.cuda.is_available())"
+    """PyTorch's version in an interpreter (empty if not installed), and whether it finds a GPU."""
+    script = "import numpy, torch; print(torch.__version__, torch.cuda.is_available())"
     try:
-        version, gpu = subprocess.run(
-            [python, "-c", question], capture_output=True, text=True, check=True
-        ).stdout.split()
+        version, gpu = subprocess.run([python, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     except (OSError, subprocess.CalledProcessError):
         return "", False
     return version, gpu == "True"
 
 
 def processor() -> str:
-    """The processor's model."""
+    """Model name of the processor."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.+)$", info.read_text(), re.MULTILINE) if info.exists() else []
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def slug(machine: Machine) -> str:
-    """The GPU or processor in a form for file names."""
+    """GPU or processor as part of a file name."""
     name = machine.facts["GPUs"] if machine.kind == "GPU" else machine.facts["processor"]
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def commit() -> str:
-    """The commit of the checkout, and whether its source differs from it."""
+    """Short hash of the commit, with a remark if src/ or benchmarks/ have changes."""
     try:
         head, changed = (
             subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()

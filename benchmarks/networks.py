@@ -1,11 +1,11 @@
-"""The networks that the benchmark trains, and what they cost."""
+"""Networks that only the benchmark trains."""
 
 import keras
 from keras import layers
 
 
 def handout_network() -> keras.Model:
-    """The handout's CIFAR-10 network (cell In [6]), letter for letter but for Keras 3's spelling of the input."""
+    """The handout's CIFAR-10 network (cell In [6]), verbatim but for Keras 3's input layer."""
     model = keras.Sequential()
     model.add(keras.Input((32, 32, 3)))
     model.add(layers.Conv2D(32, (3, 3), padding="same"))
@@ -32,8 +32,8 @@ def handout_network() -> keras.Model:
 def speedrun_network() -> keras.Model:
     """The layers of Keller Jordan's airbench94 (github.com/KellerJordan/cifar10-airbench, arXiv:2404.00498): logits.
 
-    A 2×2 convolution that is not trained (there it whitens), three blocks of 64, 256 and 256 filters, 236 MFLOP
-    forward. The exact GELU, as there.
+    A fixed 2×2 convolution (whitening in the original), then three blocks of 64, 256 and 256 filters with exact GELU;
+    236 MFLOP forward.
     """
     model = keras.Sequential([keras.Input((32, 32, 3))])
     model.add(layers.Conv2D(24, 2, activation=_gelu, trainable=False))
@@ -52,7 +52,7 @@ def speedrun_network() -> keras.Model:
 
 
 def pixel_mean_network() -> keras.Model:
-    """A network that costs next to nothing, so that what is left of a training step is its input."""
+    """A network of negligible cost, which leaves only the input in a training step."""
     return keras.Sequential([keras.Input((32, 32, 3)), layers.GlobalAveragePooling2D(), layers.Dense(10)])
 
 

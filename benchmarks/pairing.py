@@ -1,6 +1,6 @@
-"""Sides of a comparison, processes of their own, measured in turns, so that a change of the machine's speed meets all.
+"""Measure the sides of a comparison in turns, so that changes in the machine's speed affect all of them.
 
-A side is started once and idle while another one measures: it waits for a line on its standard input.
+Each side is a process that is started once and waits on standard input while another one is measured.
 """
 
 import json
@@ -17,7 +17,7 @@ import protocol
 
 from cnnlab.errors import UserError
 
-FAREWELL_S = 20  # what a process gets to end by itself
+EXIT_S = 20  # after which a process is killed
 SETTINGS = {
     "OMP_WAIT_POLICY": "passive",  # PyTorch's idle threads must not spin while another side measures
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",  # all sides of a comparison share a GPU's memory
@@ -27,13 +27,13 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Command:
-    """What starts a side: a command line, and how many workers train together."""
+    """The command line of a side, and its number of workers."""
 
     line: Sequence[str]
     workers: int = 1
 
     def environments(self) -> list[dict[str, str]]:
-        """The environment of each worker; they find each other on the loopback interface by TF_CONFIG."""
+        """The environment of each worker; TF_CONFIG connects them over the loopback interface."""
         inherited = {k: v for k, v in os.environ.items() if k != "TF_CONFIG" and not k.startswith("SLURM_")}
         common = {**inherited, **SETTINGS}
         if self.workers == 1:
@@ -43,23 +43,23 @@ class Command:
         return [{**common, "TF_CONFIG": json.dumps(task)} for task in tasks]
 
 
-def measure(name: str, commands: Mapping[str, Command], pairs: int) -> dict[str, list[protocol.Answer]]:
-    """Let the sides do a round each in turn, `pairs` times, in alternating order; the answers of each.
+def measure(name: str, commands: Mapping[str, Command], pairs: int) -> dict[str, list[protocol.Measurement]]:
+    """Measure `pairs` rounds of each side, in turns and alternating order; returns the measurements per side.
 
-    A round before them compiles and is not counted. Prints a line a turn, headed `name`. Raises UserError where a side
-    fails, with its last words.
+    A warm-up round, which compiles, is not counted. Prints one line per turn, starting with `name`. Raises UserError
+    with the last lines of its log if a side fails.
     """
-    answers: dict[str, list[protocol.Answer]] = {label: [] for label in commands}
+    measured: dict[str, list[protocol.Measurement]] = {label: [] for label in commands}
     with ExitStack() as stack:
         sides = {label: stack.enter_context(_side(label, command)) for label, command in commands.items()}
         for side in sides.values():
             side.wait()
         for turn in range(pairs + 1):
             for label in reversed(sides) if turn % 2 else sides:
-                answers[label].append(sides[label].round())
-            told = ", ".join(f"{label} {_first_figure(answers[label][-1])}" for label in sides)
-            print(f"{name}  {f'pair {turn}/{pairs}' if turn else 'warm-up'}  {told}", flush=True)
-    return {label: all_of_it[1:] for label, all_of_it in answers.items()}
+                measured[label].append(sides[label].round())
+            figures = ", ".join(f"{label} {_first_figure(measured[label][-1])}" for label in sides)
+            print(f"{name}  {f'pair {turn}/{pairs}' if turn else 'warm-up'}  {figures}", flush=True)
+    return {label: rounds[1:] for label, rounds in measured.items()}
 
 
 class _Side:
@@ -69,30 +69,30 @@ class _Side:
         self._log = log
 
     def wait(self) -> None:
-        """Until all its processes are ready."""
+        """Wait until all processes are ready."""
         for process in self._processes:
             self._read(process)
 
-    def round(self) -> protocol.Answer:
-        """Its first process's answer; workers end a round together."""
+    def round(self) -> protocol.Measurement:
+        """Measure one round; returns the first process's measurement, as workers finish together."""
         for process in self._processes:
             print("go", file=process.stdin, flush=True)
-        answers: list[protocol.Answer] = [json.loads(self._read(process)) for process in self._processes]
-        return answers[0]
+        measurements: list[protocol.Measurement] = [json.loads(self._read(process)) for process in self._processes]
+        return measurements[0]
 
     def _read(self, process: subprocess.Popen[str]) -> str:
         line = process.stdout.readline() if process.stdout else ""
         if line:
             return line
         self._log.seek(0)
-        words = self._log.read().strip().splitlines()[-20:] or ["nothing"]
-        told = words[-1:] if words[-1].startswith("error: ") else words
-        raise UserError(f"Side {self._label!r} failed. Expected its answer. Received:\n" + "\n".join(told))
+        lines = self._log.read().strip().splitlines()[-20:] or ["nothing"]
+        message = lines[-1:] if lines[-1].startswith("error: ") else lines
+        raise UserError(f"Side {self._label!r} failed. Expected a measurement. Received:\n" + "\n".join(message))
 
 
 @contextmanager
 def _side(label: str, command: Command) -> Iterator[_Side]:
-    """The side with its processes, which end with the block."""
+    """Start the processes of a side; they are ended with the block."""
     with tempfile.TemporaryFile("w+") as log:
         processes = [
             subprocess.Popen(
@@ -112,14 +112,14 @@ def _side(label: str, command: Command) -> Iterator[_Side]:
 
 def _end(process: subprocess.Popen[str]) -> None:
     try:
-        process.wait(FAREWELL_S)
+        process.wait(EXIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-def _first_figure(answer: protocol.Answer) -> str:
-    unit, value = next(iter(answer.items()))
+def _first_figure(measurement: protocol.Measurement) -> str:
+    unit, value = next(iter(measurement.items()))
     return f"{value:.4g} {unit}"
 
 

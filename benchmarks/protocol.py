@@ -1,6 +1,6 @@
-"""What a side of a comparison speaks with bench.py: a line on standard input asks for one round, a JSON line answers.
+"""Protocol between bench.py and a side: one line on standard input requests a round, one line of JSON returns it.
 
-Imports neither TensorFlow nor PyTorch, whose sides both use it.
+Shared by the sides of TensorFlow and PyTorch, so it imports neither.
 """
 
 import json
@@ -11,30 +11,30 @@ from pathlib import Path
 
 import numpy as np
 
-# What one round measured, by the name of its unit; a side may add a word on how it works.
-Answer = dict[str, float | str]
+# Measurements of one round by unit, and optionally a note.
+Measurement = dict[str, float | str]
 
 
 def cores() -> int:
-    """The processors this process may use."""
+    """Number of processors available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def first_images(folder: Path, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first training images (images, height, width, channels) uint8 and labels, int64, of a processed data set."""
+    """The first training images, uint8 (images, height, width, channels), and int64 labels of a processed data set."""
     arrays = (np.load(folder / f"train_{part}.npy", mmap_mode="r")[:images] for part in ("images", "labels"))
-    pictures, labels = map(np.array, arrays)
-    return pictures, labels.astype(np.int64)
+    first, labels = map(np.array, arrays)
+    return first, labels.astype(np.int64)
 
 
-def serve(build: Callable[[], Callable[[], Answer]]) -> None:
-    """Build a side and say that it is ready, then measure a round for each line read, until there are no more.
+def serve(build: Callable[[], Callable[[], Measurement]]) -> None:
+    """Build a side, report that it is ready, and measure one round per line of standard input until it is closed.
 
-    Standard output belongs to the protocol: whatever else is printed goes to standard error.
+    Standard output is reserved for the protocol; anything else printed goes to standard error.
     """
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    output = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     measure = build()
-    print("ready", file=answers)
+    print("ready", file=output)
     for _ in sys.stdin:
-        print(json.dumps(measure()), file=answers)
+        print(json.dumps(measure()), file=output)

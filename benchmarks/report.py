@@ -1,4 +1,4 @@
-"""The benchmark's table: rows, their medians and bars, and the Markdown they become."""
+"""The benchmark's table: rows, medians, targets, Markdown."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -7,25 +7,25 @@ from typing import Any
 
 import protocol
 
-Figure = tuple[str, str]  # a side and the name of one of its figures
-Answers = Mapping[str, Sequence[protocol.Answer]]  # of each side, in the order of the pairs
+Figure = tuple[str, str]  # a side and one of its units
+Rounds = Mapping[str, Sequence[protocol.Measurement]]  # by side, in the order of the pairs
 
 
 @dataclass(frozen=True)
 class Row:
-    """A comparison: `ours` divided by `theirs`, pair by pair, and the bar that the median should reach."""
+    """A ratio: `ours` divided by `theirs`, pair by pair, and the target for its median."""
 
     title: str
     ours: Figure
     theirs: Figure
-    bar: float | None = None
-    at_most: bool = False  # the bar is an upper one
-    percent: bool = False  # the ratio is a share
+    target: float | None = None
+    at_most: bool = False  # the target is an upper bound
+    percent: bool = False
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a row came to; `absent` says why it was not measured."""
+    """The measured values of a row; `absent` is the reason if there are none."""
 
     row: Row
     ours: float = 0.0
@@ -36,7 +36,7 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """The median of the pairs."""
+        """Median over the pairs."""
         return statistics.median(self.ratios)
 
     def asdict(self) -> dict[str, Any]:
@@ -48,24 +48,24 @@ class Result:
             "ours": {self.row.ours[1]: self.ours},
             "theirs": {self.row.theirs[1]: self.theirs},
             "ratio": {"median": self.ratio, "low": min(self.ratios), "high": max(self.ratios)},
-            "bar": self.row.bar,
+            "target": self.row.target,
             "note": self.note,
         }
 
 
-def result(row: Row, answers: Answers, absent: Mapping[str, str]) -> Result:
-    """The row's result; `absent` has the reason for each side that was not measured."""
+def result(row: Row, rounds: Rounds, absent: Mapping[str, str]) -> Result:
+    """Evaluate a row; `absent` has the reason for each side that was not measured."""
     if reason := absent.get(row.theirs[0]) or absent.get(row.ours[0]):
         return Result(row, absent=reason)
-    ours, theirs = ([float(answer[unit]) for answer in answers[side]] for side, unit in (row.ours, row.theirs))
+    ours, theirs = ([float(measured[unit]) for measured in rounds[side]] for side, unit in (row.ours, row.theirs))
     ratios = tuple(a / b for a, b in zip(ours, theirs, strict=True))
-    note = str(answers[row.theirs[0]][-1].get("note", ""))
+    note = str(rounds[row.theirs[0]][-1].get("note", ""))
     return Result(row, statistics.median(ours), statistics.median(theirs), ratios, note)
 
 
 def markdown(results: Sequence[Result], title: str, machine: Sequence[str], method: str) -> str:
-    """The page: what ran where, the table, how it was measured."""
-    head = ["measured", "cnnlab", "against", "ratio, median (low–high)", "bar", "reached"]
+    """The page: machine, table, method."""
+    head = ["measured", "cnnlab", "against", "ratio, median (low–high)", "target", "reached"]
     lines = [head, ["---"] * len(head), *map(_cells, results)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     facts = "\n".join(f"- {fact}" for fact in machine)
@@ -74,9 +74,9 @@ def markdown(results: Sequence[Result], title: str, machine: Sequence[str], meth
 
 def _cells(result: Result) -> list[str]:
     row = result.row
-    bar = f"{'≤' if row.at_most else '≥'} {_ratio(row.bar, row)}" if row.bar is not None else "–"
+    target = f"{'≤' if row.at_most else '≥'} {_ratio(row.target, row)}" if row.target is not None else "–"
     if result.absent:
-        return [row.title, "–", result.absent, "–", bar, "–"]
+        return [row.title, "–", result.absent, "–", target, "–"]
     median, low, high = (_ratio(value, row) for value in (result.ratio, min(result.ratios), max(result.ratios)))
     title = f"{row.title} ({result.note})" if result.note else row.title
     return [
@@ -84,15 +84,15 @@ def _cells(result: Result) -> list[str]:
         _figure(result.ours, row.ours[1]),
         _figure(result.theirs, row.theirs[1]),
         f"{median} ({low}–{high})",
-        bar,
+        target,
         _reached(result.ratio, row),
     ]
 
 
 def _reached(ratio: float, row: Row) -> str:
-    if row.bar is None:
+    if row.target is None:
         return "–"
-    return "yes" if (ratio <= row.bar if row.at_most else ratio >= row.bar) else "**no**"
+    return "yes" if (ratio <= row.target if row.at_most else ratio >= row.target) else "**no**"
 
 
 def _ratio(value: float, row: Row) -> str:

@@ -1,6 +1,6 @@
-"""What the TensorFlow sides of the comparisons do in a round; each side is a process of its own.
+"""The TensorFlow sides of the comparisons. bench.py runs each as a separate process.
 
-Usage, by bench.py: python benchmarks/sides.py NAME BATCH IMAGES, or: python benchmarks/sides.py probe
+Usage: python benchmarks/sides.py NAME BATCH IMAGES, or: python benchmarks/sides.py probe
 """
 
 import itertools
@@ -22,26 +22,26 @@ from cnnlab.data import augment as augmentation
 from cnnlab.data.batches import epoch_blocks, place
 from cnnlab.data.store import open_processed, read_card
 from cnnlab.nets.anatomy import training_flop
-from cnnlab.nets.build import build
-from cnnlab.train import recipe
-from cnnlab.train.evaluate import score
+from cnnlab.nets.registry import build
+from cnnlab.train import optimizers as recipe
 from cnnlab.train.history import History
 from cnnlab.train.loop import Loop, fit
+from cnnlab.train.scores import score
 from cnnlab.train.strategy import strategy
 
-Round = Callable[[], protocol.Answer]
+Round = Callable[[], protocol.Measurement]
 Augment = Callable[[tf.Tensor], tf.Tensor]
 
 FOLDER = files.PROCESSED / "cifar10"
-PICTURES = "imagenette"
+FOLDER_SET = "imagenette"
 EPOCH = 45_000  # training images of the lesson's variant
 EVERYTHING = params.Augment(
     shift=0.1, flip="random", rotation=15.0, brightness=0.1, contrast=0.1, cutout=0.25, mixup=0.2, cutmix=1.0
 )
-OUR_EPOCHS = 2  # of variant improved, for the same level: 83 % of the test images; one epoch gives 78 %
-LEVEL_EPOCHS = 50  # after which the lesson's script has 79 % (its source, Keras's example cifar10_cnn, says so)
+OUR_EPOCHS = 2  # of variant improved: 83 % test accuracy; one epoch gives 78 %
+SCRIPT_EPOCHS = 50  # of the lesson's script: 79 %, according to its source, Keras's example cifar10_cnn
 PEAK_SIZES = {"CPU": (1024, 2048, 4096), "GPU": (4096, 8192)}
-PEAK_SECONDS = 0.5  # of each size, at least three products
+PEAK_SECONDS = 0.5  # per size, and at least three products
 
 
 def lesson() -> params.Variant:
@@ -50,12 +50,12 @@ def lesson() -> params.Variant:
 
 
 def on_gpu() -> bool:
-    """Whether TensorFlow sees a GPU."""
+    """Whether TensorFlow finds a GPU."""
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 class Training:
-    """Rounds of cnnlab's training, an epoch each, with the lesson's variant but for what is given."""
+    """cnnlab's training, one epoch per round: variant `lesson` with the given changes."""
 
     def __init__(
         self,
@@ -74,21 +74,21 @@ class Training:
             data = place(*protocol.first_images(FOLDER, images), chosen)
             self.loop = Loop(model, data, chosen, batch_size=batch, seed=0, augment=knobs.augment)
         self.index = np.arange(images)
-        self.validation = self.index[: chosen.num_replicas_in_sync]  # Keras's `fit` has none here
+        self.validation = self.index[: chosen.num_replicas_in_sync]  # minimal, as Keras's `fit` has none here
         self._history = History()
         self._flop = training_flop(model)
 
-    def round(self) -> protocol.Answer:
+    def round(self) -> protocol.Measurement:
         """Train one more epoch."""
         epochs = len(self._history.epochs) + 1
-        answer = timed(lambda: fit(self.loop, self.index, self.validation, epochs, history=self._history), self.index)
-        return {**answer, "GFLOP/s": float(answer["images/s"]) * self._flop / 1e9}
+        measured = timed(lambda: fit(self.loop, self.index, self.validation, epochs, history=self._history), self.index)
+        return {**measured, "GFLOP/s": float(measured["images/s"]) * self._flop / 1e9}
 
 
-def input_alone(batch: int, images: int, augment: params.Augment) -> Round:
-    """Our loop with a network that takes the mean of the pixels alone: what is left is feeding and augmentation.
+def input_only(batch: int, images: int, augment: params.Augment) -> Round:
+    """Our loop with a network that only averages the pixels: what remains is input and augmentation.
 
-    On eight times the images, so that a round is no matter of milliseconds.
+    Uses eight times the images, because a round would take milliseconds.
     """
     sgd = params.Optimizer(name="sgd", learning_rate=1e-6)
     return Training(
@@ -97,7 +97,7 @@ def input_alone(batch: int, images: int, augment: params.Augment) -> Round:
 
 
 def speedrun(batch: int, images: int) -> Round:
-    """airbench's layers, optimizer and augmentation, on a quarter of the images, of which each costs six times more."""
+    """airbench's layers, optimizer and augmentation, on a quarter of the images, as each costs six times more."""
     sgd = params.Optimizer(name="sgd", learning_rate=0.01, momentum=0.85)
     moves = params.Augment(shift=2 / 32, whole_pixels=True, fill="reflect", flip="alternating")
     count = max(batch, images // 4)
@@ -111,19 +111,19 @@ def bfloat16(batch: int, images: int) -> Round:
 
 
 def mirrored(batch: int, images: int) -> Round:
-    """MirroredStrategy with one device, however many GPUs the machine has."""
+    """MirroredStrategy with a single device."""
     return Training(batch, images, devices=params.Strategy(devices=["GPU:0"] if on_gpu() else "all")).round
 
 
 def improved(batch: int, images: int) -> Round:
-    """Rounds of whole trainings of variant `improved`, its own batch, a seed each, with the accuracy on test images.
+    """Complete trainings of variant `improved`, one seed per round, with their test accuracy.
 
-    They are cut to as few epochs as end above the level.
+    Cut to the smallest number of epochs that exceeds the accuracy of the lesson's script.
     """
     seeds = itertools.count()
     parameters = params.load()
 
-    def train() -> protocol.Answer:
+    def train() -> protocol.Measurement:
         run = params.runs(parameters, "improved")[0].model_copy(update={"seed": next(seeds), "epochs": OUR_EPOCHS})
         data, chosen = open_processed(run.data), strategy(params.Strategy())
         train, validation = data.split(run.validation, run.train_images)
@@ -133,19 +133,17 @@ def improved(batch: int, images: int) -> Round:
             recipe.prepare(model, run, steps=-(-len(train) // run.batch_size) * run.epochs)
             resident = place(data.train_images, data.train_labels, chosen)
             loop = Loop(model, resident, chosen, batch_size=run.batch_size, seed=run.seed, augment=run.augment)
-        begin = time.perf_counter()
-        fit(loop, train, validation, run.epochs)
-        seconds = time.perf_counter() - begin
+        elapsed = seconds(lambda: fit(loop, train, validation, run.epochs))
         test = place(data.test_images, data.test_labels, chosen)
         logits = loop.logits(test, np.arange(len(data.test_labels)))
-        return {"seconds": seconds, "test accuracy (%)": 100 * score(logits, np.asarray(data.test_labels))["accuracy"]}
+        return {"seconds": elapsed, "test accuracy (%)": 100 * score(logits, np.asarray(data.test_labels))["accuracy"]}
 
     return train
 
 
-def pictures_alone(batch: int) -> Round:
-    """Our streaming of JPEG files: an epoch of Imagenette, decoded, cropped at random, scaled to 96×96 and batched."""
-    data, chosen = open_processed(PICTURES), strategy(params.Strategy())
+def image_folder(batch: int) -> Round:
+    """Stream the JPEG files of Imagenette: one epoch, decoded, cropped at random, scaled to 96×96 and batched."""
+    data, chosen = open_processed(FOLDER_SET), strategy(params.Strategy())
     knobs = params.variant(params.load(), "improved_imagenette")
     feeding = place(data.train_images, data.train_labels, chosen, smallest_crop=knobs.augment.crop)
     index = np.arange(len(data.train_labels))
@@ -158,9 +156,9 @@ def pictures_alone(batch: int) -> Round:
     return lambda: timed(read, index)
 
 
-def pictures_in_memory(batch: int) -> Round:
-    """Training of variant `improved_imagenette` on the same pictures, decoded before: what a step consumes."""
-    data, chosen = open_processed(PICTURES), strategy(params.Strategy())
+def image_folder_in_memory(batch: int) -> Round:
+    """Train variant `improved_imagenette` on the same images, decoded in advance."""
+    data, chosen = open_processed(FOLDER_SET), strategy(params.Strategy())
     knobs = params.variant(params.load(), "improved_imagenette")
     index, labels = np.arange(len(data.train_labels)), np.array(data.train_labels)
     history = History()
@@ -173,57 +171,57 @@ def pictures_in_memory(batch: int) -> Round:
 
 
 class Script:
-    """The handout's script as it stands (cell In [6]): Keras `fit` on an `ImageDataGenerator`."""
+    """The handout's script (cell In [6]): Keras `fit` on an `ImageDataGenerator`."""
 
     def __init__(self, batch: int, images: int) -> None:
-        pictures, labels = protocol.first_images(FOLDER, images)
+        inputs, labels = protocol.first_images(FOLDER, images)
         generator = tf.keras.preprocessing.image.ImageDataGenerator(
             width_shift_range=0.1, height_shift_range=0.1, fill_mode="nearest", horizontal_flip=True
         )
         targets = keras.utils.to_categorical(labels, 10)
-        self._flow = generator.flow(pictures.astype("float32") / 255, targets, batch_size=batch)
+        self._flow = generator.flow(inputs.astype("float32") / 255, targets, batch_size=batch)
         self._labels = labels
 
     def training(self) -> Round:
-        """Rounds of training, an epoch each."""
+        """One epoch per round."""
         model = networks.handout_network()
         model.compile(loss="categorical_crossentropy", optimizer=handout_optimizer(), metrics=["accuracy"])
         return lambda: timed(lambda: model.fit(self._flow, epochs=1, verbose=0), self._labels)
 
     def level(self) -> Round:
-        """Rounds of training, told as the seconds of all the epochs that the script needs for its level."""
+        """One epoch per round, extrapolated to the seconds of all `SCRIPT_EPOCHS`."""
         epoch = self.training()
-        return lambda: {"seconds": LEVEL_EPOCHS * EPOCH / float(epoch()["images/s"])}
+        return lambda: {"seconds": SCRIPT_EPOCHS * EPOCH / float(epoch()["images/s"])}
 
-    def generator(self) -> protocol.Answer:
-        """An epoch of the generator alone."""
+    def generator(self) -> protocol.Measurement:
+        """One epoch of the generator, without training."""
         return timed(lambda: [next(self._flow) for _ in range(len(self._flow))], self._labels)
 
 
 class TfData:
-    """Keras `fit` on tf.data with the lesson's augmentation, as a competent user of Keras writes it.
+    """Keras `fit` on tf.data with the lesson's augmentation, as an experienced Keras user would write it.
 
-    The first round tries 1 and 32 steps per execution and keeps the faster. Keras itself switches XLA off on a CPU.
+    The first round tries 1 and 32 steps per execution and selects the faster. Keras disables XLA on CPUs.
     """
 
     def __init__(self, batch: int, images: int, augment: Augment) -> None:
         self._batch = batch
         self._augment = augment
-        self._pictures, self._labels = protocol.first_images(FOLDER, images)
+        self._images, self._labels = protocol.first_images(FOLDER, images)
         self._best: Round | None = None
 
-    def round(self) -> protocol.Answer:
-        """Train for an epoch in the best way."""
+    def round(self) -> protocol.Measurement:
+        """Train for one epoch with the faster setting."""
         if not self._best:
-            tried = [self._training(steps) for steps in (1, 32)]
-            for way in tried:
-                way()  # compiles
-            self._best = max(tried, key=lambda way: float(way()["images/s"]))
+            candidates = [self._training(steps) for steps in (1, 32)]
+            for candidate in candidates:
+                candidate()  # compiles
+            self._best = max(candidates, key=lambda candidate: float(candidate()["images/s"]))
         return self._best()
 
     def _training(self, steps: int) -> Round:
         data = (
-            tf.data.Dataset.from_tensor_slices((self._pictures, self._labels))
+            tf.data.Dataset.from_tensor_slices((self._images, self._labels))
             .shuffle(len(self._labels))
             .batch(self._batch)
             .map(lambda x, y: (self._augment(tf.cast(x, tf.float32) / 255), y), num_parallel_calls=tf.data.AUTOTUNE)
@@ -237,14 +235,14 @@ class TfData:
 
 
 def keras_layers() -> Augment:
-    """The lesson's augmentation by the layers that Keras has for it."""
+    """The lesson's augmentation with Keras's layers."""
     shift = lesson().augment.shift
     move, flip = layers.RandomTranslation(shift, shift, fill_mode="nearest"), layers.RandomFlip("horizontal")
     return lambda images: flip(move(images, training=True), training=True)
 
 
 def our_function() -> Augment:
-    """The lesson's augmentation by cnnlab's function, on TensorFlow's random numbers."""
+    """The lesson's augmentation with cnnlab's function and TensorFlow's random numbers."""
     knobs = lesson().augment
     return lambda images: augmentation.augment(
         images, tf.random.uniform((tf.shape(images)[0], augmentation.DRAWS)), knobs
@@ -252,15 +250,15 @@ def our_function() -> Augment:
 
 
 def handout_optimizer() -> keras.optimizers.Optimizer:
-    """`RMSprop(lr=0.0001, decay=1e-6)` in Keras 3's words."""
+    """`RMSprop(lr=0.0001, decay=1e-6)`, written for Keras 3."""
     rate = keras.optimizers.schedules.InverseTimeDecay(0.0001, decay_steps=1, decay_rate=1e-6)
     return keras.optimizers.RMSprop(rate)
 
 
 class Peak:
-    """Matrix products, square, on the threads and devices that cnnlab's training uses: the best of some sizes.
+    """The fastest square matrix product on the threads and devices of cnnlab's training, over several sizes.
 
-    On GPUs float32 means TF32, as for training. Every GPU is taken to be as fast as the first.
+    On GPUs float32 means TF32, as in training. All GPUs are assumed to be as fast as the first.
     """
 
     def __init__(self, dtype: str) -> None:
@@ -268,8 +266,8 @@ class Peak:
         self._dtype = tf.dtypes.as_dtype(dtype)
         self._product = tf.function(lambda a, b: tf.matmul(a, b)[0, 0])
 
-    def round(self) -> protocol.Answer:
-        """The best size's median speed."""
+    def round(self) -> protocol.Measurement:
+        """Median speed of the fastest size."""
         return {"GFLOP/s": self._devices * max(map(self._speed, PEAK_SIZES["GPU" if on_gpu() else "CPU"]))}
 
     def _speed(self, size: int) -> float:
@@ -280,20 +278,20 @@ class Peak:
         return float(2 * size**3 / 1e9 / statistics.median(repeats))
 
 
-def timed(work: Callable[[], object], images: np.ndarray) -> protocol.Answer:
-    """How many images a second `work` takes."""
+def timed(work: Callable[[], object], images: np.ndarray) -> protocol.Measurement:
+    """Images/s of `work`, which processes all images once."""
     return {"images/s": len(images) / seconds(work)}
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """How long `work` takes."""
+    """Seconds that `work` takes."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def probe() -> dict[str, list[str] | str]:
-    """Versions, and the names of the GPUs that TensorFlow sees."""
+    """Versions, and the names of the GPUs that TensorFlow finds."""
     gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
     return {
         "TensorFlow": tf.__version__,
@@ -306,10 +304,10 @@ SIDES: dict[str, Callable[[int, int], Round]] = {
     "cnnlab": lambda batch, images: Training(batch, images).round,
     "cnnlab-bfloat16": bfloat16,
     "cnnlab-everything": lambda batch, images: Training(batch, images, augment=EVERYTHING).round,
-    "input": lambda batch, images: input_alone(batch, images, lesson().augment),
-    "input-everything": lambda batch, images: input_alone(batch, images, EVERYTHING),
-    "pictures": lambda batch, _: pictures_alone(batch),
-    "pictures-in-memory": lambda batch, _: pictures_in_memory(batch),
+    "input": lambda batch, images: input_only(batch, images, lesson().augment),
+    "input-everything": lambda batch, images: input_only(batch, images, EVERYTHING),
+    "image-folder": lambda batch, _: image_folder(batch),
+    "image-folder-in-memory": lambda batch, _: image_folder_in_memory(batch),
     "generator": lambda batch, images: Script(batch, images).generator,
     "script": lambda batch, images: Script(batch, images).training(),
     "script-level": lambda batch, images: Script(batch, images).level(),
@@ -326,7 +324,7 @@ SIDES: dict[str, Callable[[int, int], Round]] = {
 
 
 def main() -> None:
-    """Serve the side that the command line names; `probe` alone prints what `probe` tells."""
+    """Serve the side given on the command line, or print `probe`'s result as JSON."""
     if sys.argv[1:] == ["probe"]:
         print(json.dumps(probe()))
         return

@@ -1,7 +1,7 @@
-"""What tracking costs: MLflow's and the checkpoint's share of an epoch.
+"""The cost of tracking: the share of MLflow and of a checkpoint in an epoch.
 
-A side of its own beside sides.py, because MLflow takes seconds to import.
-Usage, by bench.py: python benchmarks/tracking_side.py BATCH IMAGES
+Separate from sides.py because MLflow takes seconds to import.
+Usage: python benchmarks/tracking_side.py BATCH IMAGES
 """
 
 import os
@@ -14,53 +14,55 @@ import keras
 import protocol
 from sides import EPOCH, Training, seconds
 
-from cnnlab import errors, files, track
+from cnnlab import errors, files
 from cnnlab.data.batches import STEPS_PER_CALL
+from cnnlab.tracking import runs as track
+from cnnlab.tracking import store as tracking_store
 from cnnlab.train.callbacks import Logger, Saver
+from cnnlab.train.checkpoints import State
 from cnnlab.train.history import History
 from cnnlab.train.loop import fit
-from cnnlab.train.state import State
 
 
 class Tracking:
-    """What tracking and checkpoints add to an epoch: seconds of the training thread and of the sending thread.
+    """Seconds that tracking and checkpoints add to an epoch, in the training thread and in the uploading thread.
 
-    They cost the same whatever the images, so they are measured on the round's short epoch, with as many points of the
-    curve as a whole one of 45,000 images has, to whose length the epoch's seconds are scaled. MLflow's store is a new
-    SQLite file on the disk that holds the checkpoints.
+    They do not depend on the images, so they are measured on the round's short epoch, with the number of curve points
+    of an epoch of 45,000 images; the epoch's seconds are scaled to that length. MLflow's store is a new SQLite file on
+    the disk of the checkpoints.
     """
 
     def __init__(self, batch: int, images: int) -> None:
         self._training = Training(batch, images)
         self._points = -(-EPOCH // (batch * STEPS_PER_CALL))
         files.CHECKPOINTS.mkdir(exist_ok=True)
-        # Kept for its end: with it the folder goes. cnnlab's files are relative to where it runs.
+        # An attribute: the folder is deleted with the object. cnnlab's paths are relative to the working folder.
         self._folder = tempfile.TemporaryDirectory(prefix="bench-", dir=files.CHECKPOINTS.absolute())
         os.chdir(self._folder.name)
         os.environ.pop("MLFLOW_TRACKING_URI", None)
-        track.client()
+        tracking_store.client()
 
-    def round(self) -> protocol.Answer:
-        """Train for an epoch with tracking and checkpoints."""
-        standing = State()
-        tracker = track.Run.start(standing.key, "benchmark", "tracking", {}, {})
-        saver = Clocked(Saver(Path("checkpoint.npz"), standing, "benchmark", minutes=5, keep_best=False))
-        logger = Clocked(Logger(tracker, standing.history))
-        callbacks = [WholeCurve(standing.history, self._points), saver, logger]
-        training, history = self._training, standing.history
+    def round(self) -> protocol.Measurement:
+        """Train for one epoch with tracking and checkpoints."""
+        state = State()
+        tracker = track.TrackedRun.start(state.key, "benchmark", "tracking", {}, {})
+        saver = Clocked(Saver(Path("checkpoint.npz"), state, "benchmark", minutes=5, keep_best=False))
+        logger = Clocked(Logger(tracker, state.history))
+        callbacks = [WholeCurve(state.history, self._points), saver, logger]
+        training, history = self._training, state.history
         fit(training.loop, training.index, training.validation, 1, history=history, callbacks=callbacks)
         before = time.process_time()
-        tracker.finish()  # nothing else runs: the processor's time is the sending thread's
+        tracker.finish()  # nothing else runs, so all CPU time is the uploading thread's
         logging = logger.seconds + time.process_time() - before
         return {
-            "s an epoch": history.epochs[0]["seconds"] * EPOCH / len(training.index),
+            "s per epoch": history.epochs[0]["seconds"] * EPOCH / len(training.index),
             "s of logging": logging,
             "s of logging and checkpoint": logging + saver.seconds,
         }
 
 
 class WholeCurve(keras.callbacks.Callback):
-    """Repeats the last point of an epoch's curve until there are `points`."""
+    """Repeats the last point of an epoch's curve up to a total of `points`."""
 
     def __init__(self, history: History, points: int) -> None:
         super().__init__()
@@ -73,7 +75,7 @@ class WholeCurve(keras.callbacks.Callback):
 
 
 class Clocked(keras.callbacks.Callback):
-    """Adds up the seconds that the hooks of another callback take during an epoch."""
+    """Sums the seconds that the hooks of another callback take during an epoch."""
 
     def __init__(self, inner: keras.callbacks.Callback) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Stage report: the written reports, from the evaluations of every variant."""
+"""Stage report: results of every variant and the homework page, from the tables of earlier stages."""
 
 from cnnlab import errors, params
-from cnnlab.evidence.report import write_reports
+from cnnlab.homework.report import write_reports
 
 
 def main() -> None:

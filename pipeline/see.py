@@ -1,25 +1,13 @@
-"""Draw what a variant's trained network sees into reports/see/<variant>; of a picture file, where one is named."""
-
-import argparse
-from pathlib import Path
+"""Stage see: what the best trained network of each data set sees, into reports/see."""
 
 from cnnlab import errors, params
-from cnnlab.evidence.words import Language
-from cnnlab.files import REPORTS
+from cnnlab.report.language import Language
+from cnnlab.see.best import write_portraits
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("variant")
-    parser.add_argument("picture", nargs="?", type=Path)
-    asked = parser.parse_args()
     parameters = params.load()
-    params.variant(parameters, asked.variant)  # an unknown one is refused at once
-    from cnnlab.see.portrait import look  # noqa: PLC0415  # TensorFlow takes seconds to import
-
-    folder = REPORTS / "see" / asked.variant
-    for path in look(parameters, asked.variant, asked.picture, folder, Language(parameters.report.language)):
-        print(path)
+    write_portraits(parameters, Language(parameters.report.language))
 
 
 if __name__ == "__main__":

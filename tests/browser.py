@@ -1,24 +1,27 @@
-"""Chromium for the tests that look at pages as users do."""
+"""Headless Chromium for the tests that use pages as a user does."""
 
 import shutil
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Error, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Error, Page, Route, expect, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+WAIT_MS = 60_000  # on a busy machine
+
+expect.set_options(timeout=WAIT_MS)
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A browser without a window; the test is skipped where the machine has none."""
+    """A headless browser; the test is skipped if none is installed."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip(f"Chromium is missing: none of {', '.join(NAMES)} is on PATH (Debian: apt-get install chromium)")
     with sync_playwright() as playwright:
         try:
-            # Its sandbox refuses to run as root, as in containers, whose /dev/shm is small. It opens our pages alone.
+            # For containers: the sandbox refuses to run as root, and /dev/shm is small. Only our own pages are opened.
             browser = playwright.chromium.launch(
                 executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
             )
@@ -30,13 +33,13 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def asked_elsewhere() -> list[str]:
-    """What `page` asked of other hosts than 127.0.0.1; it got no answer."""
+    """URLs on hosts other than 127.0.0.1 that `page` requested; these requests are aborted."""
     return []
 
 
 @pytest.fixture
 def page(chromium: Browser, asked_elsewhere: list[str]) -> Iterator[Page]:
-    """An empty page of a browser with a fresh profile; it waits a minute for what a test expects."""
+    """An empty page in a fresh browser profile, with a timeout of one minute."""
 
     def watch(route: Route) -> None:
         address = urlsplit(route.request.url)
@@ -47,6 +50,6 @@ def page(chromium: Browser, asked_elsewhere: list[str]) -> Iterator[Page]:
             route.abort()
 
     with chromium.new_context(viewport={"width": 1200, "height": 900}) as context:
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(WAIT_MS)
         context.route("**/*", watch)
         yield context.new_page()

@@ -1,17 +1,17 @@
-"""Cards of data sets that were not preprocessed: what networks are built from."""
+"""Cards of data sets, for building networks without preprocessing any data."""
 
 import json
 from pathlib import Path
 from typing import cast
 
 from cnnlab import files
-from cnnlab.data.catalog import lookup
+from cnnlab.catalog import CATALOG
 from cnnlab.data.store import Card
 
 
 def card(name: str, mean: list[float] | None = None, std: list[float] | None = None) -> Card:
-    """Shape and classes of the catalog's data set `name`, with this mean and deviation, ½ each if none are given."""
-    known = lookup(name)
+    """A card with the shape and classes of the catalog's data set `name`; `mean` and `std` default to ½ per channel."""
+    known = CATALOG[name]
     half = [0.5] * known.shape[-1]
     facts = {
         "name": name,
@@ -26,13 +26,14 @@ def card(name: str, mean: list[float] | None = None, std: list[float] | None = N
 
 
 def write_card(top: Path, name: str) -> None:
-    """Put such a card where the checkout `top` has its processed data."""
+    """Write such a card to the processed data of the checkout `top`."""
     folder = top / files.PROCESSED / name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "card.json").write_text(json.dumps(card(name)))
+    files.write_manifest(folder)
 
 
 def pictures(side: int, classes: int = 10) -> Card:
-    """The card of a folder of pictures."""
+    """The card of an image folder with images of `side`×`side` pixels."""
     facts = {"name": "pictures", "shape": [side, side, 3], "classes": [str(i) for i in range(classes)], "raw": {}}
     return cast(Card, card("cifar10") | facts | {"counts": {"train": [1000]}})

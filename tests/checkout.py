@@ -1,4 +1,4 @@
-"""Copying this checkout, committed or not, into an empty folder."""
+"""Copies of this checkout, including uncommitted changes."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ Start = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
 
 
 def copy_checkout(destination: Path) -> None:
-    """Copy every file that git tracks or would track, and commit them there."""
+    """Copy every file that git does not ignore, and commit the copies."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=TOP,
@@ -29,7 +29,7 @@ def copy_checkout(destination: Path) -> None:
 
 
 def commit(folder: Path) -> None:
-    """Commit every file that git tracks or would track."""
+    """Commit every file that git does not ignore."""
     identity = ["-c", "user.name=tester", "-c", "user.email=tester@localhost"]
     for command in (["add", "-A"], [*identity, "commit", "-qm", "copy"]):
         subprocess.run(["git", *command], cwd=folder, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""A real HTTP server on 127.0.0.1 that serves a folder, and can be told to misbehave."""
+"""An HTTP server on 127.0.0.1 that serves a folder and can simulate failures."""
 
 import http.server
 import threading
@@ -10,16 +10,16 @@ CHUNK = 1 << 14
 
 @dataclass
 class Loopback:
-    """What a server does, and what it was asked."""
+    """Settings of a server, and the requests that it received."""
 
     folder: Path
     url: str = ""
     ranges: bool = True  # honour Range headers
-    cut: int = 0  # close the connection after so many bytes of a body, once; 0: never
-    hold_at: int = 0  # after so many bytes, wait for `released`; 0: never
+    cut: int = 0  # close the connection once, after this many bytes of a body; 0: never
+    hold_at: int = 0  # wait for `released` after this many bytes; 0: never
     released: threading.Event = field(default_factory=threading.Event)
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # (path, Range header) of each request
-    sent: int = 0  # bytes of bodies
+    sent: int = 0  # bytes of all bodies
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -28,15 +28,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        state, asked = self.state, self.headers.get("Range")
-        state.requests.append((self.path, asked))
+        state, requested = self.state, self.headers.get("Range")
+        state.requests.append((self.path, requested))
         path = state.folder / self.path.lstrip("/")
         if not path.is_file():
             self.send_error(404)
             return
         body, start = path.read_bytes(), 0
-        if asked and state.ranges:
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        if requested and state.ranges:
+            start = int(requested.removeprefix("bytes=").removesuffix("-"))
             if start >= len(body):
                 self.send_error(416)
                 return
@@ -55,11 +55,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             chunk = body[offset : min(offset + CHUNK, end)]
             try:
                 self.wfile.write(chunk)
-            except ConnectionError:  # the client was killed: that is what such a test is about
+            except ConnectionError:  # the client was killed, as some tests do
                 return
             self.state.sent += len(chunk)
             if 0 < self.state.hold_at <= self.state.sent:
                 self.state.released.wait()
 
     def log_message(self, *_: object) -> None:
-        """Stay quiet."""
+        """Log nothing."""

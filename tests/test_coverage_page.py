@@ -1,4 +1,4 @@
-"""docs/coverage.md names files and tests that are there, and an item for all that the course shows."""
+"""docs/coverage.md refers to existing files and tests, and has a row for every item of the course."""
 
 import re
 
@@ -10,7 +10,7 @@ ROWS = [line for line in PAGE.splitlines() if line.startswith(("| slides", "| ha
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_the_file_and_the_test_of_a_row_are_there(row: str) -> None:
+def test_the_file_and_the_test_of_a_row_exist(row: str) -> None:
     cells = row.strip("|").split(" | ")
     assert len(cells) == 5
     (file,) = re.findall(r"\]\(\.\./([^)]+)\)", cells[3])
@@ -20,7 +20,7 @@ def test_the_file_and_the_test_of_a_row_are_there(row: str) -> None:
 
 
 def test_the_courses_networks_figures_and_tables_have_a_row() -> None:
-    """What the course prints: numbers, headings of slides, cells of the handout."""
+    """Items are identified by printed numbers, slide headings and cells of the handout."""
     for item in (
         "Растровая", "Структурная", "Признаковая", "Hubel", "Иерархия", "Типы слоев", "Scalar", "3 × 3 × N × K",
         "Strided", "Receptive field", "[[1, 6, 5], [7, 10, 9], [7, 10, 8]]", "W₂ = (W₁ − fs + 2P) / S + 1", "sees",

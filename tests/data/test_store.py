@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import DAMAGES
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from small_sets import Small
 
-from cnnlab.data import catalog, measure, store
+from cnnlab import catalog, files
+from cnnlab.data import measure, store
 from cnnlab.errors import UserError
 
 
@@ -115,7 +117,7 @@ CIFAR10_DIGESTS = {  # published in the design, computed by others from the offi
 
 
 def test_the_real_cifar10_card(real_cifar10: Path, tmp_path: Path) -> None:
-    data_set = catalog.lookup("cifar10")
+    data_set = catalog.CATALOG["cifar10"]
     store.preprocess(data_set, real_cifar10, tmp_path / "cifar10", validation=5000, seed=0)
     opened = store.open_processed("cifar10", tmp_path / "cifar10")
     assert opened.card["digests"] == CIFAR10_DIGESTS
@@ -160,7 +162,8 @@ def test_wrong_raw_files_are_never_decoded(small_cifar10: Small, tmp_path: Path,
     else:
         first.write_bytes(content[:-1] + (b"" if damage == "truncated" else bytes([content[-1] ^ 1])))
     message = (
-        r"Invalid file .*data_batch_1\.bin\. Expected: sha256 .* Received: .* To mend it: python pipeline/fetch\.py"
+        r"Invalid file .*data_batch_1\.bin\. Expected: sha256 .* Received: .* "
+        r"To fix this, run: python pipeline/fetch\.py"
     )
     with pytest.raises(UserError, match=message):
         store.preprocess(small_cifar10.data_set, raw, tmp_path / "processed", validation=10, seed=0)
@@ -169,26 +172,35 @@ def test_wrong_raw_files_are_never_decoded(small_cifar10: Small, tmp_path: Path,
 
 def test_an_impossible_validation_part_writes_nothing(small_mnist: Small, tmp_path: Path) -> None:
     raw = small_mnist.plain(tmp_path) / "mnist"
-    with pytest.raises(UserError, match=r"preprocess\.validation\. Expected: 0\.\.299\. Received: 300"):
+    with pytest.raises(
+        UserError,
+        match=r"^Invalid validation size of mnist\. Expected: 0\.\.299\. Received: 300\. .* preprocess\.validation in",
+    ):
         store.preprocess(small_mnist.data_set, raw, tmp_path / "processed", validation=300, seed=0)
     assert not (tmp_path / "processed").exists()
 
 
-@pytest.mark.parametrize("name", ["train_images.npy", "test_labels.npy", "splits.npz", "card.json"])
-@pytest.mark.parametrize("damage", ["absent", "truncated", "empty", "other"])
-def test_a_damaged_folder_is_refused(processed: store.Processed, tmp_path: Path, name: str, damage: str) -> None:
-    path = tmp_path / "mnist" / name
-    content = path.read_bytes()
-    path.unlink()
-    if damage != "absent":
-        path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "other": b"{}"}[damage])
-    with pytest.raises(UserError, match=r"Cannot open the processed data in .*mnist: .* dvc repro preprocess"):
+FILES = ["train_images.npy", "train_labels.npy", "test_labels.npy", "splits.npz", "card.json", files.MANIFEST]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.usefixtures("processed")
+def test_a_damaged_folder_is_refused(tmp_path: Path, name: str, damage: str) -> None:
+    DAMAGES[damage](tmp_path / "mnist" / name)
+    with pytest.raises(UserError) as refusal:
         store.open_processed("mnist", tmp_path / "mnist")
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith(("Invalid file ", "Cannot check "))
+    flipped_digest = name == files.MANIFEST and damage.startswith("flip")  # looks as if its file were damaged
+    assert flipped_digest or f"mnist/{name}" in line
+    assert line.endswith(f"To fix this, run: rm -rf {tmp_path}/mnist && dvc repro preprocess")
 
 
 def test_a_card_of_another_set_is_refused(processed: store.Processed, tmp_path: Path) -> None:
     card = {**processed.card, "shape": [32, 32, 3]}
     (tmp_path / "mnist" / "card.json").write_text(json.dumps(card))
+    files.write_manifest(tmp_path / "mnist")
     with pytest.raises(UserError, match=r"shapes .* instead of"):
         store.open_processed("mnist", tmp_path / "mnist")
 

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 from loopback_server import Loopback
 
-from cnnlab import files
-from cnnlab.data import catalog
+from cnnlab import catalog, files
 
 ROOT = Path(__file__).parents[2]
-MNIST = catalog.lookup("mnist")
+MNIST = catalog.CATALOG["mnist"]
 MEGABYTE = 1 << 20
 
 Stage = Callable[..., subprocess.Popen[str]]
@@ -139,7 +138,7 @@ def test_preprocess_on_a_full_disk(stage: Stage, small_disk: Path, real_mnist: P
     assert list((small_disk / "data" / "processed").iterdir()) == []
 
 
-def test_preprocess_clears_what_a_killed_one_left(checkout: Path, stage: Stage, real_mnist: Path) -> None:
+def test_preprocess_removes_what_a_killed_one_left(checkout: Path, stage: Stage, real_mnist: Path) -> None:
     (checkout / "data").mkdir()
     (checkout / "data" / "raw").symlink_to(real_mnist.parent)
     partial = checkout / "data" / "processed" / ".mnist.partial"
@@ -148,8 +147,8 @@ def test_preprocess_clears_what_a_killed_one_left(checkout: Path, stage: Stage, 
     child = stage("preprocess", "mnist", checkout)
     assert (child.communicate()[1], child.returncode) == ("", 0)
     assert [path.name for path in (checkout / "data" / "processed").iterdir()] == ["mnist"]
-    names = ["card.json", "splits.npz", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"]
-    assert left(checkout / "data" / "processed") == names
+    arrays = ["splits.npz", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"]
+    assert left(checkout / "data" / "processed") == ["SHA256SUMS", "card.json", *arrays]
 
 
 @pytest.mark.parametrize("name", ["fetch", "preprocess"])

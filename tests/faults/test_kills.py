@@ -18,8 +18,8 @@ from faults.outcome import rows, weights
 from ruamel.yaml import YAML
 
 from cnnlab import files
+from cnnlab.catalog import CATALOG
 from cnnlab.data import store
-from cnnlab.data.catalog import CATALOG
 
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CNNLAB_KILLS", 0))
@@ -39,7 +39,7 @@ def checkout(tmp_path: Path, real_cifar10: Path) -> Path:
     params["train"]["checkpoint_minutes"] = 0.02
     params["budgets"]["laptop"]["train_images"] = None if KILLS else SHORT_IMAGES
     with (tmp_path / "params.yaml").open("w") as stream:
-        yaml.dump(params | {"data": {"cifar10": {}}, "optional_data": {}}, stream)
+        yaml.dump(params | {"data": {"cifar10": {}}}, stream)
     processed = tmp_path / files.PROCESSED / "cifar10"
     store.preprocess(CATALOG["cifar10"], real_cifar10, processed, validation=5000, seed=0)
     return tmp_path
@@ -79,14 +79,13 @@ def arrays(folder: Path) -> dict[str, np.ndarray]:
         return weights(folder) | dict(predictions)
 
 
-@pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
 @pytest.mark.timeout(7200)
 def test_killed_at_random_moments_it_ends_as_if_never_killed(checkout: Path) -> None:
     begin = time.monotonic()
     assert start(checkout, "never").wait() == 0, (checkout / "never.log").read_text()
-    whole = time.monotonic() - begin
-    met = killed_often(checkout, KILLS or SHORT_KILLS, longest_s=whole / (4 if KILLS else 1))
-    print(f"{met} kills met the training alive; never killed it takes {whole:.0f} s")
+    duration = time.monotonic() - begin
+    met = killed_often(checkout, KILLS or SHORT_KILLS, longest_s=duration / (4 if KILLS else 1))
+    print(f"{met} kills met the training alive; never killed it takes {duration:.0f} s")
 
     never, often = (checkout / "models" / "cifar10" / name for name in ("never", "often"))
     expected, found = arrays(never), arrays(often)

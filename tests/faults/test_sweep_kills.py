@@ -1,4 +1,4 @@
-"""Trials and whole sweeps killed at random moments: every trial still ends, once, and MLflow agrees with the study.
+"""Trials and sweeps killed at random moments: every trial still ends, once, and MLflow agrees with the study.
 
 In short form here; in full, 40 trials, 20 kills and a restart of PostgreSQL:
 `CNNLAB_SWEEP_KILLS=20 pytest tests/faults/test_sweep_kills.py` (docs/LOG.md).
@@ -20,14 +20,16 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 from ruamel.yaml import YAML
-from sweep.postgres import Postgres
+from studies.postgres import Postgres
 
-from cnnlab import files, track
+from cnnlab import files
+from cnnlab.catalog import CATALOG
 from cnnlab.data import store
-from cnnlab.data.catalog import CATALOG
-from cnnlab.sweep.storage import open_storage
+from cnnlab.studies.storage import open_storage
+from cnnlab.tracking import runs as track
+from cnnlab.tracking import store as tracking_store
 
-pytest_plugins = ["sweep.conftest"]
+pytest_plugins = ["studies.conftest"]
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("CNNLAB_SWEEP_KILLS", 0))
 TRIALS, EPOCHS, SWEEPS = (40 if KILLS else 4), 2, 2
@@ -42,7 +44,7 @@ def checkout(tmp_path: Path, real_cifar10: Path, monkeypatch: pytest.MonkeyPatch
     params["sweep"] |= {"budgets": {"laptop": budget}, "base": "lesson"}
     params |= {"variants": {"lesson": params["variants"]["lesson"]}, "on_demand": {}, "budget": "laptop"}
     params["transfer"]["budgets"]["laptop"] |= {"targets": ["cifar10"], "variants": {"lesson": []}}
-    params |= {"data": {"cifar10": {}}, "optional_data": {}}
+    params |= {"data": {"cifar10": {}}}
     params["ablation"]["ladder"] = []
     with (tmp_path / "params.yaml").open("w") as stream:
         yaml.dump(params, stream)
@@ -54,7 +56,7 @@ def checkout(tmp_path: Path, real_cifar10: Path, monkeypatch: pytest.MonkeyPatch
 
 
 class Command:
-    """A sweep's command on half of the cores, started again whenever it is killed, as a supervisor would."""
+    """A sweep's command with one worker, restarted whenever it is killed, as a supervisor would."""
 
     def __init__(self, checkout: Path, url: str, index: int) -> None:
         self._checkout, self._url = checkout, url
@@ -62,7 +64,7 @@ class Command:
         self._process = self._start()
 
     def poll(self) -> int | None:
-        """The exit status once it ended without being killed."""
+        """The exit status, once it ended without being killed."""
         status = self._process.poll()
         if status == -signal.SIGKILL:
             self._process = self._start()
@@ -108,7 +110,7 @@ def _commands(checkout: Path, url: str) -> Iterator[list[Command]]:
             command.kill()
 
 
-@functools.cache  # a storage has no close: one a database is enough
+@functools.cache  # a storage has no close: one per database is enough
 def _storage(url: str, _: Path) -> optuna.storages.BaseStorage:
     return open_storage(url)
 
@@ -120,7 +122,7 @@ def _study(url: str) -> optuna.Study:
 
 
 def _begun(url: str) -> int:
-    """How many trials have begun."""
+    """Number of trials that have started."""
     try:
         return sum(trial.state is not TrialState.WAITING for trial in _study(url).get_trials(deepcopy=False))
     except Exception:  # no study yet, or the server restarts
@@ -149,7 +151,6 @@ def _torment(commands: list[Command], url: str, kills: int, postgres: Postgres |
     return trials
 
 
-@pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("kind", ["journal", "postgresql"])
 def test_every_trial_ends_once_whatever_is_killed(kind: str, checkout: Path, request: pytest.FixtureRequest) -> None:
@@ -171,7 +172,7 @@ def test_every_trial_ends_once_whatever_is_killed(kind: str, checkout: Path, req
 
 
 def check_trials(trials: list[FrozenTrial]) -> None:
-    """As many trials as were planned, each ended, each attempt made once and the last of them whole."""
+    """The planned number of trials, each ended, each attempt made once and the last one complete."""
     assert all(trial.state.is_finished() for trial in trials)
     attempts: dict[int, list[FrozenTrial]] = {}
     for trial in trials:
@@ -190,9 +191,9 @@ def check_trials(trials: list[FrozenTrial]) -> None:
 
 
 def check_mlflow(trials: list[FrozenTrial]) -> None:
-    """A run for each trial, which says what the study says."""
-    (experiment,) = track.client().search_experiments(filter_string="name = 'cifar10 sweeps'")
-    (parent,) = track.client().search_runs([experiment.experiment_id], "tags.`optuna.trial` is null")
+    """One run per trial, which agrees with the study."""
+    (experiment,) = tracking_store.client().search_experiments(filter_string="name = 'cifar10 sweeps'")
+    (parent,) = tracking_store.client().search_runs([experiment.experiment_id], "tags.`optuna.trial` is null")
     runs = track.children(parent.info.run_id)
     assert sorted(int(run.data.tags["optuna.trial"]) for run in runs) == list(range(len(trials)))
     for run in runs:
@@ -201,8 +202,8 @@ def check_mlflow(trials: list[FrozenTrial]) -> None:
         assert run.info.status == ("FAILED" if trial.state is TrialState.FAIL else "FINISHED")
         assert run.data.tags.get("reason", "") == trial.user_attrs.get("reason", "")
         assert run.info.run_id == trial.user_attrs.get("run_id", run.info.run_id)
-        history = track.client().get_metric_history(run.info.run_id, "val_accuracy")
-        told = {point.step: point.value for point in history}
-        assert len(told) == len(history)
-        assert {**told, **trial.intermediate_values} == told
+        history = tracking_store.client().get_metric_history(run.info.run_id, "val_accuracy")
+        known = {point.step: point.value for point in history}
+        assert len(known) == len(history)
+        assert {**known, **trial.intermediate_values} == known
     assert not any((files.MLRUNS / "spool").glob("*/"))

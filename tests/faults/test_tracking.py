@@ -4,6 +4,7 @@ A real `mlflow server` on a SQLite file, which plain sqlite3 reads as an indepen
 """
 
 import contextlib
+import hashlib
 import http.server
 import io
 import os
@@ -25,15 +26,17 @@ import mlflow
 import numpy as np
 import pytest
 
-from cnnlab import spool, track
 from cnnlab.errors import UserError
+from cnnlab.tracking import runs as track
+from cnnlab.tracking import spool
+from cnnlab.tracking import store as tracking_store
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``", "ignore:::mlflow", "ignore:::keras")  # their own
+pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::keras")  # their own
 EXAMPLE = np.linspace(0, 1, 2 * 4 * 4, dtype=np.float32).reshape(2, 4, 4, 1)
 ENDLESS = """
 import sys
-from cnnlab import track
-run = track.Run.start("crash", "crash", "crash", {"a": 1}, {})
+from cnnlab.tracking import runs as track
+run = track.TrackedRun.start("crash", "crash", "crash", {"a": 1}, {})
 print(run.id, flush=True)
 for step in range(100_000):
     run.log_metrics([(step, {"loss": step / 7})], time_ms=step)
@@ -103,18 +106,18 @@ def top(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-def start(name: str, known_id: str | None = None) -> track.Run:
-    return track.Run.start(name, "faults", name, {"a": 1}, {}, known_id=known_id)
+def start(name: str, known_id: str | None = None) -> track.TrackedRun:
+    return track.TrackedRun.start(name, "faults", name, {"a": 1}, {}, known_id=known_id)
 
 
-def log(run: track.Run, *steps: int) -> list[tuple[Any, ...]]:
-    """Log a point a step; returns the rows that a database should hold for them."""
+def log(run: track.TrackedRun, *steps: int) -> list[tuple[Any, ...]]:
+    """Log one point per step; returns the rows that a database should hold for them."""
     for step in steps:
         run.log_metrics([(step, {"loss": step / 7})], time_ms=1000 + step)
     return [("loss", step / 7, 1000 + step, step) for step in steps]
 
 
-def log_files(run: track.Run) -> keras.Model:
+def log_files(run: track.TrackedRun) -> keras.Model:
     """Log a note and a model, which is returned, from files that vanish after that."""
     Path("note.txt").write_text("hello")
     run.log_file(Path("note.txt"), "notes")
@@ -127,15 +130,15 @@ def log_files(run: track.Run) -> keras.Model:
 
 
 def check_files(run_id: str, model: keras.Model) -> None:
-    """The server has the note and exactly one model, which answers as the logged one."""
-    store = track.client()
+    """The server has the note and exactly one model, with the outputs of the logged one."""
+    store = tracking_store.client()
     assert Path(store.download_artifacts(run_id, "notes/note.txt")).read_text() == "hello"
     run = store.get_run(run_id)
     (output,) = run.outputs.model_outputs
     models = store.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
     assert [found.model_id for found in models] == [output.model_id]
     assert str(models[0].status) == "READY"
-    mlflow.set_tracking_uri(track.tracking_uri())
+    mlflow.set_tracking_uri(tracking_store.tracking_uri())
     for uri in (f"models:/{output.model_id}", f"runs:/{run_id}/model"):
         loaded = mlflow.pyfunc.load_model(uri)
         np.testing.assert_array_equal(loaded.input_example, EXAMPLE)
@@ -143,7 +146,7 @@ def check_files(run_id: str, model: keras.Model) -> None:
 
 
 def sync_process(folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "cnnlab.track"], cwd=folder, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "cnnlab.cli", "sync"], cwd=folder, capture_output=True, text=True)
 
 
 def kept(top: Path) -> list[str]:
@@ -168,7 +171,7 @@ def test_a_server_killed_in_the_middle_of_a_run(top: Path, server: Server, monke
     run.finish()
     assert "MLflow works again" in printed.getvalue()
     assert server.metrics(run.id) == expected
-    assert Path(track.client().download_artifacts(run.id, "note.txt")).read_text() == "hello"
+    assert Path(tracking_store.client().download_artifacts(run.id, "note.txt")).read_text() == "hello"
     assert rows(server.database, "SELECT status FROM runs WHERE run_uuid = ?", run.id) == [("FINISHED",)]
     assert kept(top) == []
 
@@ -184,11 +187,11 @@ def test_a_server_down_at_the_end_gets_all_by_sync(
     run.log_data("mnist train", "ab" * 32, "https://example.org/mnist", "training")
     run.finish()
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith(f"All are kept in mlruns/spool/{run.id}; `make sync` sends them later")
+    assert last.endswith(f"All are queued in mlruns/spool/{run.id}; to send them later, run: make sync")
     with pytest.raises(UserError, match="Cannot open the MLflow store"):
         track.sync()
     again = start("down at the end", known_id=run.id)  # continued, as by the next stage, while it is still down
-    assert f"Run {run.id} goes on; its records are kept in mlruns/spool/{run.id}" in capsys.readouterr().out
+    assert f"Run {run.id} continues; its records are queued in mlruns/spool/{run.id}" in capsys.readouterr().out
     expected += log(again, 4)
     again.finish()
     server.start()
@@ -196,13 +199,13 @@ def test_a_server_down_at_the_end_gets_all_by_sync(
     assert (synced.returncode, synced.stdout.splitlines()[-1][-13:]) == (0, " records sent"), synced
     assert server.metrics(run.id) == expected
     check_files(run.id, model)
-    (data,) = track.client().get_run(run.id).inputs.dataset_inputs
+    (data,) = tracking_store.client().get_run(run.id).inputs.dataset_inputs
     assert data.dataset.name == "mnist train"
     assert rows(server.database, "SELECT status FROM runs WHERE run_uuid = ?", run.id) == [("FINISHED",)]
     assert kept(top) == []
     capsys.readouterr()
     track.sync()
-    assert capsys.readouterr().out == "MLflow: nothing waits to be sent\n"
+    assert capsys.readouterr().out == "MLflow: no queued records\n"
     assert server.metrics(run.id) == expected
 
 
@@ -221,9 +224,10 @@ def test_a_kill_before_the_acknowledgement_doubles_nothing(top: Path, server: Se
     before = server.metrics(run.id)
     assert before[:2] == expected
     (inputs,) = rows(server.database, "SELECT count(*) FROM inputs WHERE destination_id = ?", run.id)
-    for rewound in (0, 5):
+    for rewound in (b"[0, 0]", b"[5, 5]"):
         shutil.copytree("copy", Path("mlruns/spool") / run.id)
-        (Path("mlruns/spool") / run.id / "acknowledged").write_text(str(rewound))
+        line = f"{hashlib.sha256(rewound).hexdigest()}  {rewound.decode()}\n"
+        (Path("mlruns/spool") / run.id / "acknowledged").write_text(line)
         track.sync()
         assert server.metrics(run.id) == before
         assert [inputs] == rows(server.database, "SELECT count(*) FROM inputs WHERE destination_id = ?", run.id)
@@ -233,7 +237,7 @@ def test_a_kill_before_the_acknowledgement_doubles_nothing(top: Path, server: Se
 
 def test_half_a_model_of_a_killed_attempt_is_replaced(top: Path) -> None:
     run = start("half a model")
-    store = track.client()
+    store = tracking_store.client()
     experiment_id = store.get_run(run.id).info.experiment_id
     half = store.create_logged_model(experiment_id, "model", run.id)
     model = log_files(run)
@@ -253,6 +257,7 @@ def test_a_line_cut_off_at_any_byte() -> None:
     size = len(data) - len(data.splitlines()[-1]) - 1
     for cut in range(size, len(data) + 1):
         path.write_bytes(data[:cut])
+        (journal.folder / "acknowledged").unlink()  # a killed process does not close its journal
         survivors = records if cut == len(data) else records[:1]
         with spool.Journal("whole") as journal:
             assert journal.waiting == survivors
@@ -262,29 +267,21 @@ def test_a_line_cut_off_at_any_byte() -> None:
 
 
 @pytest.mark.usefixtures("top")
-@pytest.mark.parametrize(("name", "text"), [("records.jsonl", "{\n"), ("acknowledged", "2"), ("acknowledged", "x")])
-def test_a_damaged_journal_is_named_and_kept(name: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with spool.Journal("damaged") as journal:
-        journal.append({"kind": "status"})
-    (journal.folder / name).write_text(text)
-    with pytest.raises(UserError, match=r"1 of 1 runs remain in mlruns/spool/"):
-        track.sync()
-    assert capsys.readouterr().out.startswith(f"run damaged: Damaged journal {journal.folder}. Expected JSON lines")
-    assert (journal.folder / name).read_text() == text
+def test_a_removal_cut_off_by_a_kill_leaves_nothing_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
 
-
-@pytest.mark.usefixtures("top")
-def test_a_removal_cut_off_anywhere_leaves_a_journal_to_replay_or_none(tmp_path: Path) -> None:
-    """New records in a folder whose removal was killed count from the start again."""
+    journal = spool.Journal("removed")
+    journal.append({"kind": "old"})
+    journal.acknowledge()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            journal.close()
+    journal._lock.release()
+    track.sync()
     with spool.Journal("removed") as journal:
-        journal.append({"kind": "old"})
-        journal.acknowledge()
-        (journal.folder / "acknowledged").unlink()
-        journal.sent = 0  # as if killed here
-    with spool.Journal("removed") as journal:
-        assert journal.waiting == [{"kind": "old"}]
-        (journal.folder / "records.jsonl").unlink()
-    with spool.Journal("removed") as journal:
+        assert journal.waiting == []
         journal.append({"kind": "new"})
     with spool.Journal("removed") as journal:
         assert journal.waiting == [{"kind": "new"}]
@@ -309,9 +306,9 @@ def test_a_killed_process_loses_nothing_it_had_logged(top: Path, server: Server)
 
 
 @contextlib.contextmanager
-def broken_server(answers: bool) -> Iterator[str]:
-    """A server that answers everything with status 500, or accepts and never answers."""
-    if not answers:
+def broken_server(responds: bool) -> Iterator[str]:
+    """A server that responds to everything with status 500, or accepts connections and never responds."""
+    if not responds:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         return
@@ -332,23 +329,23 @@ class Refusing(http.server.BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
-@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("responds", [True, False])
 def test_a_server_that_refuses_or_hangs(
-    top: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answers: bool
+    top: Path, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], responds: bool
 ) -> None:
-    first = start(f"broken {answers}")
+    first = start(f"broken {responds}")
     expected = log(first, 1)
     first.finish()
-    with broken_server(answers) as url:
+    with broken_server(responds) as url:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url.replace("//", "//teacher:secret@"))
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
         with pytest.raises(UserError, match="Cannot open the MLflow store"):
             start("new")
-        run = start(f"broken {answers}", known_id=first.id)
+        run = start(f"broken {responds}", known_id=first.id)
         expected += log(run, 2, 3)
         run.finish()
     printed = capsys.readouterr().out
-    assert printed.splitlines()[-1].endswith("`make sync` sends them later")
+    assert printed.splitlines()[-1].endswith("to send them later, run: make sync")
     assert "secret" not in printed
     assert "secret" not in (Path("mlruns/spool") / run.id / "records.jsonl").read_text()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
@@ -374,25 +371,25 @@ def test_a_deleted_run_is_named_and_its_records_kept(top: Path, monkeypatch: pyt
     printed = io.StringIO()  # capsys loses what a thread writes while it is read
     monkeypatch.setattr(sys, "stdout", printed)
     run = start("deleted")
-    while track.client().get_run(run.id).data.params != {"a": "1"}:
+    while tracking_store.client().get_run(run.id).data.params != {"a": "1"}:
         time.sleep(0.05)
-    track.client().delete_run(run.id)
+    tracking_store.client().delete_run(run.id)
     log(run, 1)
-    while "MLflow refuses a record: " not in printed.getvalue():
+    while "MLflow fails: " not in printed.getvalue():
         time.sleep(0.05)
     log(run, 2)  # the training goes on
     with pytest.raises(UserError, match="in use by another process"):
         spool.Journal(run.id, wait_s=0)  # nobody else sends while it does
     run.finish()
     assert "must be in the 'active' state" in printed.getvalue()
-    with pytest.raises(UserError, match=r"1 of 1 runs remain .* delete a run's folder there to give up"):
+    with pytest.raises(UserError, match=r"1 of 1 runs remain .* delete a run's folder to discard"):
         track.sync()
-    assert f"run {run.id}: refused: " in printed.getvalue()
+    assert f"run {run.id}: failed: " in printed.getvalue()
     assert kept(top) == [run.id, f"{run.id}.lock"]
     again = start("deleted", known_id=run.id)
     assert again.id != run.id
     again.finish()
-    track.client().restore_run(run.id)
+    tracking_store.client().restore_run(run.id)
     track.sync()
     assert kept(top) == []
-    assert [point.step for point in track.client().get_metric_history(run.id, "loss")] == [1, 2]
+    assert [point.step for point in tracking_store.client().get_metric_history(run.id, "loss")] == [1, 2]

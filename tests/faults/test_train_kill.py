@@ -19,25 +19,24 @@ from train.processed import write_mnist
 
 ROOT = Path(__file__).parents[2]
 EPOCHS = 25  # of 3 compiled calls each, all of which save: long enough to be caught in the middle
-# Variants of one recipe, dropout and augmentation on: one is left in peace, the others are not.
+# Variants of one recipe, dropout and augmentation on: one is not disturbed, the others are not.
 VARIANTS = """
-  whole: &whole
+  undisturbed: &undisturbed
     data: mnist
-    network: {name: homework, filters: [4], blocks: [2], conv_dropout: [0.25], dense_units: 8, dense_dropout: 0.5}
+    network: {name: homework, filters: [4], depths: [2], conv_dropout: [0.25], dense_units: 8, dense_dropout: 0.5}
     validation: 60
     epochs: 25
     batch_size: 7
     optimizer: {name: rmsprop, learning_rate: 0.003, schedule: {name: inverse_time, decay: 1e-6}, ema: 0.9}
     augment: {shift: 0.1, flip: random, mixup: 0.2}
   killed:
-    <<: *whole
+    <<: *undisturbed
   stopped:
-    <<: *whole
+    <<: *undisturbed
   huge:
-    <<: *whole
-    network: {name: homework, filters: [4], blocks: [2], conv_dropout: [0.25], dense_units: 2000000000}
+    <<: *undisturbed
+    network: {name: homework, filters: [4], depths: [2], conv_dropout: [0.25], dense_units: 2000000000}
 """
-pytestmark = pytest.mark.filterwarnings("ignore:.*``noload``")  # in MLflow's own code
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +48,20 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         parameters.replace("checkpoint_minutes: 5 ", "checkpoint_minutes: 1e-9 ") + VARIANTS
     )
     write_mnist(folder)
+    (folder / "tmp").mkdir()
     return folder
 
 
 @pytest.fixture(scope="module")
-def whole(checkout: Path) -> Path:
-    """The folder of the training that was left in peace."""
-    finish(start(checkout, "whole"))
-    return checkout / "models" / "mnist" / "whole"
+def undisturbed(checkout: Path) -> Path:
+    """The folder of the training that was not disturbed."""
+    finish(start(checkout, "undisturbed"))
+    return checkout / "models" / "mnist" / "undisturbed"
 
 
 def start(checkout: Path, variant: str) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment["TMPDIR"] = str(checkout / "tmp")
     command = [sys.executable, str(ROOT / "pipeline" / "train.py"), variant]
     return subprocess.Popen(
         command, cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -96,6 +97,7 @@ def send_when(
         time.sleep(0.001)
     child.send_signal(number)
     printed, complaints = child.communicate()
+    assert [*(checkout / "tmp").iterdir()] == []
     return child.returncode, printed, complaints
 
 
@@ -110,19 +112,20 @@ def runs(checkout: Path, variant: str) -> list[Any]:
     return [*store.search_runs([experiment.experiment_id], f"tags.variant = '{variant}'")] if experiment else []
 
 
-def assert_ended_as(whole: Path, folder: Path, checkout: Path) -> None:
-    """Files bit for bit those of the `whole` training, but for times; each point once in a single finished run."""
-    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in whole.iterdir())
-    expected, found = weights(whole), weights(folder)
+def assert_ended_as(undisturbed: Path, folder: Path, checkout: Path) -> None:
+    """Files bit for bit those of `undisturbed`, but for times; each point once in a single finished run."""
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in undisturbed.iterdir())
+    expected, found = weights(undisturbed), weights(folder)
     assert len(expected) >= 8
     assert expected.keys() == found.keys()
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
-    with np.load(whole / "predictions.npz") as its, np.load(folder / "predictions.npz") as mine:
+    with np.load(undisturbed / "predictions.npz") as its, np.load(folder / "predictions.npz") as mine:
         assert all(np.array_equal(mine[name], its[name]) for name in its.files)
     for table in ("history.csv", "curve.csv"):
-        assert rows(folder / table) == rows(whole / table)
+        assert rows(folder / table) == rows(undisturbed / table)
     assert len(rows(folder / "history.csv")) == EPOCHS
     assert not (checkout / ".checkpoints" / "mnist" / folder.name).exists()
+    assert [*(checkout / "tmp").iterdir()] == []
 
     (run,) = runs(checkout, folder.name)
     assert run.info.status == "FINISHED"
@@ -135,7 +138,7 @@ def assert_ended_as(whole: Path, folder: Path, checkout: Path) -> None:
     assert sorted(str(point.step) for point in curve) == sorted(row["images"] for row in rows(folder / "curve.csv"))
 
 
-def test_a_killed_training_ends_as_if_never_killed(checkout: Path, whole: Path) -> None:
+def test_a_killed_training_ends_as_if_never_killed(checkout: Path, undisturbed: Path) -> None:
     """Three times: before its first step and its MLflow run, within its first epoch, within a later one."""
     folder = checkout / "models" / "mnist" / "killed"
     moments: list[Callable[[int, int], bool]] = [
@@ -149,7 +152,7 @@ def test_a_killed_training_ends_as_if_never_killed(checkout: Path, whole: Path) 
         assert status == -signal.SIGKILL, complaints
         assert not folder.exists()
         if before:
-            assert f"killed seed 0  continues after {before[0]} epochs" in printed
+            assert f"killed seed 0  resumes after {before[0]} epochs" in printed
         found = standing(checkout, "killed")
         assert found
         before = position(found) if found["run_id"] else None
@@ -158,14 +161,14 @@ def test_a_killed_training_ends_as_if_never_killed(checkout: Path, whole: Path) 
     epochs, step = before
     assert epochs >= 2
     printed = finish(start(checkout, "killed"))
-    assert f"killed seed 0  continues after {epochs} epochs" + (f" and {step} steps\n" if step else "\n") in printed
+    assert f"killed seed 0  resumes after {epochs} epochs" + (f" and {step} steps\n" if step else "\n") in printed
     assert f"epoch {epochs}/{EPOCHS}" not in printed
     assert f"epoch {epochs + 1}/{EPOCHS}" in printed
     assert len(known) == 1
-    assert_ended_as(whole, folder, checkout)
+    assert_ended_as(undisturbed, folder, checkout)
 
 
-def test_a_stopped_training_ends_as_if_never_stopped(checkout: Path, whole: Path) -> None:
+def test_a_stopped_training_ends_as_if_never_stopped(checkout: Path, undisturbed: Path) -> None:
     """By SIGTERM, then by SIGINT (Ctrl-C)."""
     folder = checkout / "models" / "mnist" / "stopped"
     identities = set()
@@ -174,26 +177,26 @@ def test_a_stopped_training_ends_as_if_never_stopped(checkout: Path, whole: Path
             checkout, "stopped", number, lambda done, step, epochs=epochs: done >= epochs and step > 0
         )
         assert status == 130, complaints
-        assert "stopping after the present steps; once more stops at once\n" in complaints
+        assert "stopping after the current steps; interrupt again to stop at once\n" in complaints
         assert "Traceback" not in complaints
         found = standing(checkout, "stopped")
         assert found
         epochs, step = position(found)
         assert complaints.splitlines()[-1] == (
             f"error: interrupted: stopped seed 0 was saved after {epochs} epochs"
-            f"{f' and {step} steps' if step else ''}; the same command continues it"
+            f"{f' and {step} steps' if step else ''}; the same command resumes it"
         )
         assert not folder.exists()
         (run,) = runs(checkout, "stopped")
         assert (run.info.run_id, run.info.status) == (found["run_id"], "KILLED")
         identities.add(run.info.run_id)
     printed = finish(start(checkout, "stopped"))
-    assert f"stopped seed 0  continues after {epochs} epochs" in printed
-    assert_ended_as(whole, folder, checkout)
+    assert f"stopped seed 0  resumes after {epochs} epochs" in printed
+    assert_ended_as(undisturbed, folder, checkout)
     assert identities == {run.info.run_id for run in runs(checkout, "stopped")}
 
 
-def test_too_little_memory_is_told_in_a_line(checkout: Path) -> None:
+def test_out_of_memory_is_one_line(checkout: Path) -> None:
     """Five terabytes of weights, which no allocator even begins to give."""
     child = start(checkout, "huge")
     complaints = child.communicate()[1]

@@ -1,4 +1,4 @@
-"""The table of a network against what Keras builds, and against the pixels that a unit's gradient reaches."""
+"""The table of a network, compared with the layers that Keras builds and with the pixels that gradients reach."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,8 +18,8 @@ from cnnlab import params
 from cnnlab.data.store import Card
 from cnnlab.errors import UserError
 from cnnlab.nets.anatomy import layer_table, output_size, sequential, table_text
-from cnnlab.nets.build import build
-from cnnlab.nets.homework import homework
+from cnnlab.nets.families.homework import homework
+from cnnlab.nets.registry import build
 
 SIDE = 40
 windows = st.lists(
@@ -34,16 +34,16 @@ def stack(steps: list[tuple[str, int, int]], side: int = SIDE) -> keras.Sequenti
         if kind == "conv":
             model.add(layers.Conv2D(2, kernel, strides=stride, kernel_initializer="ones"))
         else:
-            model.add(layers.AveragePooling2D(kernel, strides=stride))  # a maximum's gradient reaches one pixel alone
+            model.add(layers.AveragePooling2D(kernel, strides=stride))  # a maximum passes gradients to one pixel only
     return model
 
 
 def reached(model: keras.Model, at: int) -> np.ndarray:
-    """The rows of the picture that unit (`at`, `at`) of the answer depends on."""
-    picture = tf.Variable(tf.ones((1, *model.input_shape[1:])))
+    """The rows of the image that unit (`at`, `at`) of the output depends on."""
+    image = tf.Variable(tf.ones((1, *model.input_shape[1:])))
     with tf.GradientTape() as tape:
-        answer = tf.reduce_sum(model(picture)[0, at, at])
-    return np.flatnonzero(np.abs(tape.gradient(answer, picture).numpy()).sum(axis=(0, 2, 3)))
+        output = tf.reduce_sum(model(image)[0, at, at])
+    return np.flatnonzero(np.abs(tape.gradient(output, image).numpy()).sum(axis=(0, 2, 3)))
 
 
 @settings(max_examples=30)
@@ -92,8 +92,8 @@ def test_the_lessons_network_by_hand() -> None:
     assert (flat["output"], flat["bytes"], flat["receptive_field"]) == ("2304", 4 * 2304, None)
 
 
-def test_padding_and_activations_change_no_field() -> None:
-    settings: dict[str, Any] = {"filters": (4,), "blocks": (2,), "conv_dropout": (0.1,), "batch_norm": True}
+def test_padding_and_activations_do_not_change_receptive_fields() -> None:
+    settings: dict[str, Any] = {"filters": (4,), "depths": (2,), "conv_dropout": (0.1,), "batch_norm": True}
     rows = layer_table(homework(padding="same", **settings).layers, (32, 32, 3))
     assert [row["receptive_field"] for row in rows if row["receptive_field"]][-1] == 6
 
@@ -116,26 +116,26 @@ others = st.sampled_from([
 ])  # fmt: skip
 heads = st.sampled_from([layers.Flatten, layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D])
 bodies = st.lists(st.one_of(convolutions, pools, others), min_size=1, max_size=6)
-pictures = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 3))
+shapes = st.tuples(st.integers(1, 14), st.integers(1, 14), st.integers(1, 3))
 
 
 @settings(max_examples=100)
-@given(picture=pictures, body=bodies, head=heads, units=sides)
+@given(shape=shapes, body=bodies, head=heads, units=sides)
 def test_sizes_and_parameters_are_what_keras_builds_or_the_layer_is_named(
-    picture: tuple[int, int, int], body: list[Callable[[], keras.Layer]], head: Callable[[], keras.Layer], units: int
+    shape: tuple[int, int, int], body: list[Callable[[], keras.Layer]], head: Callable[[], keras.Layer], units: int
 ) -> None:
-    """Keras tells what fits: it refuses a stack, or gives an answer without pixels, where the table is refused."""
+    """The table is refused exactly if Keras refuses the stack or a layer's output is empty."""
     stack = [*(make() for make in body), head(), layers.Dense(units), layers.Dense(3, use_bias=False)]
     try:
-        theirs = keras.Sequential([keras.Input(picture), *stack])
+        theirs = keras.Sequential([keras.Input(shape), *stack])
         fits = all(min(layer.output.shape[1:]) >= 1 for layer in theirs.layers)
     except ValueError:
         fits = False
     if not fits:
-        with pytest.raises(ValueError, match=r"^Invalid layer \d+ \(.*2D .*\), which gets .*\. Expected"):
-            layer_table(stack, picture)
+        with pytest.raises(ValueError, match=r"^Invalid layer \d+ \(.*2D .*\)\. Expected: an input"):
+            layer_table(stack, shape)
         return
-    rows = layer_table(stack, picture)
+    rows = layer_table(stack, shape)
     for row, layer in zip(rows, theirs.layers, strict=True):
         assert row["output"] == "×".join(str(size) for size in layer.output.shape[1:])
         assert row["parameters"] == layer.count_params()
@@ -154,27 +154,27 @@ def test_the_slides_formula_by_hand(numbers: tuple[int, int, int, int], size: in
 
 def test_a_stack_that_does_not_fit_is_refused_and_its_layer_named() -> None:
     stack = [layers.Conv2D(4, 5), layers.MaxPooling2D(2), layers.Conv2D(4, 5)]
-    with pytest.raises(ValueError, match=r"^Invalid layer 3 \(Conv2D 5×5, stride 1, padding valid\), which gets 2×2×4"):
+    with pytest.raises(ValueError, match=r"^Invalid layer 3 \(Conv2D 5×5, stride 1, padding valid\)\. .* input 2×2×4"):
         sequential((8, 8, 1), stack, "small")
 
 
-def test_kinds_whose_field_is_not_known_are_refused() -> None:
+def test_unsupported_layers_are_refused() -> None:
     odd = [layers.SeparableConv2D(2, 3), layers.Conv2D(2, (3, 1)), layers.MaxPooling2D((1, 2))]
     odd += [layers.Conv2D(2, 3, groups=2), layers.BatchNormalization(axis=1)]
     odd += [layers.Conv2D(2, 3, data_format="channels_first")]
     for layer in odd:
-        with pytest.raises(ValueError, match=r"^Invalid layer 1 .* Expected (a (kind|square)|channels last)"):
+        with pytest.raises(ValueError, match=r"^Invalid layer 1 .* Expected: (one of Conv|a square|channels in the)"):
             layer_table([layer], (8, 8, 1))
-    with pytest.raises(ValueError, match="Expected features with height"):
+    with pytest.raises(ValueError, match="Expected: an input with height"):
         layer_table([layers.Flatten(), layers.GlobalMaxPooling2D()], (8, 8, 1))
 
 
-def test_a_variant_too_deep_for_its_pictures_is_told_in_one_line() -> None:
+def test_a_variant_too_deep_for_its_images_is_refused_in_one_line() -> None:
     shipped = params.load(Path(__file__).parents[2] / "params.yaml").variants["lesson"].network
-    four = {"filters": [8] * 4, "blocks": [2] * 4, "conv_dropout": [0.0] * 4}
+    four = {"filters": [8] * 4, "depths": [2] * 4, "conv_dropout": [0.0] * 4}
     facts: Card = card("cifar10")
-    told = r"does not fit cifar10\..*Invalid layer 18 \(Conv2D 3×3, stride 1, padding valid\), which gets 2×2×8\."
-    with pytest.raises(UserError, match=told):
+    message = r"does not fit cifar10\..*Invalid layer 18 \(Conv2D 3×3, stride 1, padding valid\)\. .* input 2×2×8\."
+    with pytest.raises(UserError, match=message):
         build(shipped.model_copy(update=four), facts)
 
 

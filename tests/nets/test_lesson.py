@@ -10,14 +10,16 @@ from keras import layers
 from keras.layers import Activation, Conv2D, Dense, Dropout, Flatten, GlobalMaxPooling2D, MaxPooling2D
 from keras.models import Sequential
 
-from cnnlab.data.catalog import lookup
+from cnnlab.catalog import CATALOG
+from cnnlab.course import lesson_networks as lesson
 from cnnlab.errors import UserError
-from cnnlab.nets import anatomy, lesson
-from cnnlab.nets.build import build
-from cnnlab.nets.homework import homework
-from cnnlab.params import HomeworkNetwork, LessonNetwork
+from cnnlab.nets import anatomy
+from cnnlab.nets.families.homework import Homework, homework
+from cnnlab.nets.families.lenet5 import LeNet5, lenet5
+from cnnlab.nets.families.slides import Slides, slides
+from cnnlab.nets.registry import build
 
-Input = keras.Input  # Keras 3 wants it as a layer, where the course passes input_shape to the first one
+Input = keras.Input  # Keras 3 expects it as a layer, where the course passes input_shape to the first one
 
 
 def handout_detector() -> keras.Model:
@@ -111,7 +113,7 @@ def test_each_layer_is_the_courses(name: str) -> None:
 
 
 def test_the_slides_table_of_layers() -> None:
-    table = anatomy.layer_table(lesson.slides().layers, (28, 28, 1))
+    table = anatomy.layer_table(slides().layers, (28, 28, 1))
     assert [(row["layer"], row["output"], row["parameters"]) for row in table] == [
         ("Conv2D", "28×28×32", 320),
         ("MaxPooling2D", "14×14×32", 0),
@@ -141,19 +143,19 @@ def test_the_tables_of_the_report() -> None:
         assert sum(row["parameters"] for row in table["layers"]) == table["parameters"]
 
 
-@pytest.mark.parametrize("network", [lesson.lenet5, lesson.slides, homework])
+@pytest.mark.parametrize("network", [lenet5, slides, homework])
 def test_logits_become_the_courses_probabilities_by_softmax(network: Callable[..., keras.Model]) -> None:
     probabilities, logits = network(), network(classifier_activation=None)
     logits.set_weights(probabilities.get_weights())
     images = np.random.default_rng(0).random((5, *probabilities.input_shape[1:]), np.float32)
-    answers = logits(images).numpy().astype(np.float64)
-    softmax = np.exp(answers) / np.exp(answers).sum(axis=1, keepdims=True)
+    outputs = logits(images).numpy().astype(np.float64)
+    softmax = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(probabilities(images).numpy(), softmax, rtol=1e-5)
-    assert np.abs(answers.sum(axis=1) - 1).max() > 1e-3  # logits are no probabilities
+    assert np.abs(outputs.sum(axis=1) - 1).max() > 1e-3  # logits are no probabilities
 
 
-def test_knobs_change_what_they_name() -> None:
-    stages = {"filters": (4, 5, 6), "blocks": (2, 2, 2), "conv_dropout": (0.1, 0.2, 0.3)}
+def test_settings_change_what_they_name() -> None:
+    stages = {"filters": (4, 5, 6), "depths": (2, 2, 2), "conv_dropout": (0.1, 0.2, 0.3)}
     model = homework((28, 28, 1), 7, None, **stages, dense_units=9, dense_dropout=0.4)
     kinds = [layer for layer in model.layers if not isinstance(layer, Activation | Flatten | MaxPooling2D)]
     assert [getattr(layer, "filters", getattr(layer, "units", getattr(layer, "rate", None))) for layer in kinds] == [
@@ -166,18 +168,18 @@ def test_knobs_change_what_they_name() -> None:
     assert model.count_params() == (40 + 148) + (185 + 230) + (276 + 330) + 9 * 7 + 7 * 10
 
 
-@pytest.mark.parametrize("name", ["lenet5", "slides"])
+@pytest.mark.parametrize("network", [LeNet5(name="lenet5"), Slides(name="slides")], ids=["lenet5", "slides"])
 @pytest.mark.parametrize("data", ["mnist", "cifar10"])
-def test_a_network_fits_the_pictures_of_its_data_set(name: str, data: str) -> None:
-    model = build(LessonNetwork(name=name), card(data))
-    assert model.input_shape == (None, *lookup(data).shape)
+def test_a_network_fits_the_images_of_its_data_set(network: LeNet5 | Slides, data: str) -> None:
+    model = build(network, card(data))
+    assert model.input_shape == (None, *CATALOG[data].shape)
     assert model.output_shape == (None, 10)
     assert model.layers[-1].activation is keras.activations.linear
 
 
-def section(filters: list[int]) -> HomeworkNetwork:
+def section(filters: list[int]) -> Homework:
     stages = len(filters)
-    return HomeworkNetwork(name="homework", filters=filters, blocks=[2] * stages, conv_dropout=[0.25] * stages)
+    return Homework(name="homework", filters=filters, depths=[2] * stages, conv_dropout=[0.25] * stages)
 
 
 def test_the_homework_section_builds_the_handouts_network() -> None:
@@ -192,7 +194,7 @@ def test_too_many_stages_are_refused() -> None:
         build(section([2, 2, 2, 2]), card("cifar10"))
     message = str(refusal.value)
     assert message.startswith(
-        "Network homework does not fit cifar10. Expected layers that (32, 32, 3) pictures can pass"
+        "Network homework does not fit cifar10. Expected: layers for images of shape (32, 32, 3)."
     )
     assert "'filters': [2, 2, 2, 2]" in message
     assert "\n" not in message

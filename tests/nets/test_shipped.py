@@ -7,8 +7,8 @@ import pytest
 from cards import card, pictures
 
 from cnnlab import params
-from cnnlab.nets.build import build
-from cnnlab.sweep.ablation import make_plan
+from cnnlab.nets.registry import build
+from cnnlab.studies.ablation import make_plan
 
 SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
 FULL = make_plan(SHIPPED.model_copy(update={"budget": "full"}), "")
@@ -17,8 +17,8 @@ NETWORKS = {str(variant.network): name for name, variant in ALL.items()}  # each
 
 
 @pytest.mark.parametrize("name", NETWORKS.values())
-def test_it_is_built_for_its_pictures(name: str) -> None:
-    size = SHIPPED.optional_data.get(ALL[name].data, params.DataSource()).size
+def test_it_is_built_for_its_images(name: str) -> None:
+    size = SHIPPED.data[ALL[name].data].size
     facts = pictures(size) if size else card(ALL[name].data)
     model = build(ALL[name].network, facts)
     assert model.input_shape == (None, *facts["shape"])
@@ -26,8 +26,8 @@ def test_it_is_built_for_its_pictures(name: str) -> None:
 
 
 def test_every_rung_differs_from_the_one_below() -> None:
-    rungs = [ALL[name] for name in SHIPPED.ablation.ladder]
-    assert rungs[0] == SHIPPED.variants["lesson"]
-    assert rungs[-1] == SHIPPED.variants["improved"]
-    for below, rung in pairwise(rungs):
-        assert below.model_copy(update={"epochs": rung.epochs}) != rung
+    steps = [ALL[name] for name in SHIPPED.ablation.ladder]
+    assert steps[0] == SHIPPED.variants["lesson"]
+    assert steps[-1] == SHIPPED.variants["improved"]
+    for below, step in pairwise(steps):
+        assert below.model_copy(update={"epochs": step.epochs}) != step

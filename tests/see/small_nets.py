@@ -1,4 +1,4 @@
-"""Networks whose answers can be worked out by hand, and a small trained one on real pictures."""
+"""Networks whose outputs can be computed by hand, and a small untrained one."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ def linear(weights: np.ndarray) -> keras.Sequential:
 
 
 def convolutional(channels: int = 1, side: int = 12, classes: int = 3, seed: int = 0) -> keras.Sequential:
-    """Two convolutions, a pool between, a global mean, logits; activations of both kinds, a normalisation, dropout."""
+    """Two convolutions, with and without an activation of their own, pooling, normalisation, dropout; untrained."""
     keras.utils.set_random_seed(seed)
     return keras.Sequential(
         [
@@ -34,5 +34,5 @@ def convolutional(channels: int = 1, side: int = 12, classes: int = 3, seed: int
 
 
 def noise(count: int, side: int = 12, channels: int = 1, seed: int = 1) -> np.ndarray:
-    """uint8 pictures of noise."""
+    """uint8 images of noise."""
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, channels), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What a decision rests on, for networks where it can be worked out by hand."""
+"""Attribution and activation maximisation, for networks whose results can be computed by hand."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from keras import layers
 from see.small_nets import convolutional, linear, noise
 
 from cnnlab.see.attribution import grad_cam, maximise, occlusion, saliency
-from cnnlab.see.layers import answers
+from cnnlab.see.layers import activations
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -24,7 +24,7 @@ def test_grad_cam_of_a_global_mean_is_the_class_activation_map(channels: int) ->
     """Zhou et al. 2016, arXiv:1512.04150: the maps weighted as the classifier weights them, over their area."""
     model, images = convolutional(channels), noise(3, channels=channels)
     classes = np.array([0, 2, 1])
-    maps = answers(model, images, model.layers[5])
+    maps = activations(model, images, model.layers[5])
     kernel = model.layers[-2].get_weights()[0]
     expected = np.maximum(np.einsum("nyxc,cn->nyx", maps, kernel[:, classes]), 0) / np.prod(maps.shape[1:3])
     found = grad_cam(model, images, classes)
@@ -33,12 +33,12 @@ def test_grad_cam_of_a_global_mean_is_the_class_activation_map(channels: int) ->
     assert found == pytest.approx(enlarged, abs=1e-5)
 
 
-def test_occlusion_falls_where_the_network_looks() -> None:
-    """It looks at one bright pixel alone: squares that cover it lower the class's probability, others nothing."""
+def test_occlusion_is_positive_where_the_network_looks() -> None:
+    """It uses a single bright pixel: only squares that cover it lower the probability of the class."""
     weights = np.zeros((8, 8, 1, 2))
     weights[5, 2, 0, 1] = 4
-    picture = np.full((8, 8, 1), 255, np.uint8)
-    found = occlusion(linear(weights), picture, 1)
+    image = np.full((8, 8, 1), 255, np.uint8)
+    found = occlusion(linear(weights), image, 1)
     assert found[5, 2] == found.max() > 0.05
     far = np.ones((8, 8), bool)
     far[3:8, 0:5] = False  # a square of a quarter of the side, 2, may cover the pixel from one place further
@@ -46,14 +46,14 @@ def test_occlusion_falls_where_the_network_looks() -> None:
     assert found.min() > -1e-6
 
 
-def test_occlusion_of_a_mistaken_class_rises() -> None:
+def test_occlusion_is_negative_for_evidence_of_another_class() -> None:
     weights = np.zeros((8, 8, 1, 2))
     weights[0, 0, 0, 0] = 4
     assert occlusion(linear(weights), np.full((8, 8, 1), 255, np.uint8), 1).min() < -0.05
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_wanted_picture_of_a_linear_network_is_white_where_its_weights_are_positive(channels: int) -> None:
+def test_the_maximising_input_of_a_linear_network_is_white_where_its_weights_are_positive(channels: int) -> None:
     weights = np.ones((12, 12, channels, 2))
     weights[:, 6:, :, 0] = weights[:6, :, :, 1] = -1
     model = linear(weights)
@@ -64,19 +64,19 @@ def test_the_wanted_picture_of_a_linear_network_is_white_where_its_weights_are_p
     assert left[:, :4].mean() - left[:, 8:].mean() > 150
 
 
-def test_the_wanted_picture_raises_its_unit_and_is_the_same_again() -> None:
+def test_the_maximising_input_raises_its_unit_and_is_reproducible() -> None:
     model = convolutional(3)
     layer = model.layers[5]
     found = maximise(model, layer, np.arange(4), [0.2, 0.5, 0.7], seed=4)
     grey = np.tile(np.array([51, 128, 178], np.uint8), (4, 12, 12, 1))
-    raised = [answers(model, images, layer).mean(axis=(1, 2)).diagonal() for images in (found, grey)]
+    raised = [activations(model, images, layer).mean(axis=(1, 2)).diagonal() for images in (found, grey)]
     assert (raised[0] >= raised[1]).all()
     assert raised[0].max() > raised[1].max()
     assert np.array_equal(found, maximise(model, layer, np.arange(4), [0.2, 0.5, 0.7], seed=4))
     assert not np.array_equal(found, maximise(model, layer, np.arange(4), [0.2, 0.5, 0.7], seed=5))
 
 
-def test_a_network_in_bfloat16_is_looked_into_as_well() -> None:
+def test_a_network_in_bfloat16_is_supported() -> None:
     policy = keras.dtype_policies.DTypePolicy("mixed_bfloat16")
     keras.config.set_dtype_policy(policy)
     try:
@@ -88,4 +88,4 @@ def test_a_network_in_bfloat16_is_looked_into_as_well() -> None:
         assert np.isfinite(found).all()
     assert np.isfinite(occlusion(model, images[0], 1)).all()
     assert maximise(model, model.layers[-1], classes, [0.5] * 3, seed=0).shape == images.shape
-    assert answers(model, images, model.layers[0]).dtype == np.float32
+    assert activations(model, images, model.layers[0]).dtype == np.float32

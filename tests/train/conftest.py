@@ -2,12 +2,17 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
+import mlflow
 import pytest
 import tensorflow as tf
+from train.experiments import Recorder
+from train.processed import write_mnist
 
 from cnnlab.params import Strategy
+from cnnlab.tracking.runs import TrackedRun
 from cnnlab.train.strategy import strategy
 
 
@@ -45,3 +50,23 @@ def float64() -> Iterator[None]:
     yield
     for set_precision in (keras.config.set_floatx, keras.config.set_dtype_policy):
         set_precision("float32")
+
+
+@pytest.fixture(scope="module")
+def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working folder, with data and an MLflow store of its own."""
+    folder = tmp_path_factory.mktemp("checkout")
+    write_mnist(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it when it logs a model: forgotten with this fixture
+        patch.delenv("MLFLOW_TRACKING_URI")
+        patch.chdir(folder)
+        yield folder
+        mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def recorder(top: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    recorded = Recorder()
+    monkeypatch.setattr(TrackedRun, "start", lambda *_, **__: recorded)
+    return recorded

@@ -6,8 +6,8 @@ import numpy as np
 from data.small_sets import idx_bytes, small
 
 from cnnlab import files
+from cnnlab.catalog import CATALOG
 from cnnlab.data import store
-from cnnlab.data.catalog import CATALOG
 
 TRAIN, TEST, VALIDATION = 300, 40, 60
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 from keras import layers
 
 from cnnlab.data import batches
-from cnnlab.params import Augment, LessonNetwork, Optimizer, Recipe, Views
-from cnnlab.train import recipe
+from cnnlab.nets.families.lenet5 import LeNet5
+from cnnlab.params import TTA, Augment, Optimizer, Recipe
+from cnnlab.train import optimizers as recipe
 from cnnlab.train.loop import Call, Loop
 
 SHAPE = (6, 6, 3)
@@ -45,16 +46,14 @@ def make_loop(
     batch_size: int,
     network: Callable[[], keras.Model] = tiny,
     augment: Augment | None = None,
-    views: Views | None = None,
+    tta: TTA | None = None,
     feeding: Literal["resident", "streamed"] = "resident",
     steps: int = 1000,
     seed: int = 5,
 ) -> Loop:
     """A loop ready to train for `steps` steps, with the initial weights of `seed`."""
     keras.utils.set_random_seed(seed)
-    asked = Recipe(
-        data="mnist", network=LessonNetwork(name="lenet5"), epochs=1, batch_size=batch_size, optimizer=optimizer
-    )
+    asked = Recipe(data="mnist", network=LeNet5(name="lenet5"), epochs=1, batch_size=batch_size, optimizer=optimizer)
     with strategy.scope():
         model = network()
         recipe.prepare(model, asked, steps)
@@ -64,7 +63,7 @@ def make_loop(
             strategy,
             batch_size=batch_size,
             augment=augment or Augment(),
-            views=views or Views(),
+            tta=tta or TTA(),
             seed=seed,
         )
 

@@ -163,7 +163,7 @@ def test_a_loss_that_is_not_a_number_is_an_error_where_fit_terminates(one_replic
         fit(loop, TRAIN, VALIDATION, 3)
     found = re.fullmatch(
         r"The training diverged: loss (nan|inf) at step (\d) of epoch 1, learning rate 3e\+38\. "
-        r"Expected a finite one\. Lower optimizer\.learning_rate, .*",
+        r"Expected a finite value\. Lower optimizer\.learning_rate, .*",
         str(refusal.value),
     )
     assert found

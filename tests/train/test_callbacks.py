@@ -16,7 +16,7 @@ from train.small import make_loop, pictures, same, values
 from cnnlab.data import batches
 from cnnlab.errors import UserError
 from cnnlab.params import Optimizer, Schedule
-from cnnlab.train import state
+from cnnlab.train import checkpoints as state
 from cnnlab.train.callbacks import EarlyStopping, Logger, Saver
 from cnnlab.train.history import History, Progress
 from cnnlab.train.loop import Loop, fit
@@ -166,7 +166,7 @@ def test_it_stops_where_keras_does(history: list[float], patience: int) -> None:
         if model.stop_training:
             expected = epoch + 1
             break
-    for first in range(expected + 1):  # begun anew after so many epochs
+    for first in range(expected + 1):  # restarted after this many epochs
         assert stops_after(history, patience, first) == expected
 
 
@@ -270,15 +270,15 @@ def test_the_step_and_its_learning_rate_are_named(
 ) -> None:
     """As when each call is a single step; the rate rises by 2e36 a step, until numbers overflow."""
     knobs = Optimizer(name="sgd", learning_rate=2e38, schedule=Schedule(name="constant", warm_up=0.5))
-    told = []
+    messages = []
     for steps in (32, 1):
         monkeypatch.setattr(batches, "STEPS_PER_CALL", steps)
         loop = make_loop(one_replica, DATA, knobs, batch_size=1, steps=200)
         with pytest.raises(UserError) as refusal:
             fit(loop, TRAIN, VALIDATION, 3)
-        told.append(diverged(str(refusal.value)))
-    name, step, epoch, rate = told[0]
-    assert told[0] == told[1]
+        messages.append(diverged(str(refusal.value)))
+    name, step, epoch, rate = messages[0]
+    assert messages[0] == messages[1]
     assert (name, epoch) == ("loss", 1)
     assert 0 < step < 32
     np.testing.assert_allclose(rate, 2e36 * (step + 1), rtol=1e-3)

@@ -13,7 +13,7 @@ from train.small import CLASSES, SHAPE, make_loop, one_call, pictures, same, tim
 
 from cnnlab.data.batches import STEPS_PER_CALL, epoch_blocks
 from cnnlab.params import Optimizer, Schedule
-from cnnlab.train import recipe
+from cnnlab.train import optimizers as recipe
 from cnnlab.train.history import History, Progress, Sums
 from cnnlab.train.loop import EVALUATION_BATCH, Interrupted, Loop, fit
 
@@ -86,7 +86,7 @@ def test_dropout_and_normalisation_know_training_from_inference(one_replica: tf.
     first, again = (loop.logits(loop.data, VALIDATION) for _ in range(2))
     assert np.array_equal(first, again)
     losses = [one_call(loop, TRAIN[None, :26]).losses[0] for _ in range(2)]
-    assert losses[0] != losses[1]  # dropout draws anew
+    assert losses[0] != losses[1]  # dropout draws again
     assert not np.array_equal(loop.logits(loop.data, VALIDATION), first)  # moving averages have moved
     mean = parts[0].moving_mean.numpy()
     batch_mean = (DATA[0][TRAIN[:26]] / 255.0).mean(axis=(0, 1, 2))
@@ -133,7 +133,7 @@ def test_a_callback_stops_in_the_middle_of_an_epoch(one_replica: tf.distribute.S
 
 
 def test_a_stop_before_a_points_images_are_together_leaves_none(one_replica: tf.distribute.Strategy) -> None:
-    """A point stands for 32 batches of 3: an epoch of 52 images gives one, at its end."""
+    """One point per 32 batches of 3: an epoch of 52 images gives one, at its end."""
     counter = Counter(stop_after=1)
     assert len(epoch_blocks(TRAIN, 3, STEPS_PER_CALL, 5, 0)) == 2
     history = fit(make_loop(one_replica, DATA, SGD, batch_size=3), TRAIN, VALIDATION, 9, callbacks=[counter])

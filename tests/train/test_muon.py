@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from cnnlab.params import Optimizer
-from cnnlab.train import recipe
+from cnnlab.train import optimizers as recipe
 from cnnlab.train.muon import Muon
 
 sides = st.integers(1, 40)

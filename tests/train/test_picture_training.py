@@ -9,7 +9,7 @@ from PIL import Image
 from train.small import make_loop, values
 
 from cnnlab.data.batches import Decoded, place
-from cnnlab.data.pictures import Pictures
+from cnnlab.data.images import ImageFiles
 from cnnlab.params import Augment, Optimizer
 from cnnlab.train.loop import Loop, fit
 
@@ -24,15 +24,15 @@ def network() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
     root = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
     for i in range(COUNT):
         Image.fromarray(random.integers(0, 256, (20 + i, 50 - i, 3), np.uint8)).save(root / f"{i}.png")
-    return Pictures(root, [f"{i}.png" for i in range(COUNT)], SIZE)
+    return ImageFiles(root, [f"{i}.png" for i in range(COUNT)], SIZE)
 
 
-def trained(strategy: tf.distribute.Strategy, images: Pictures, augment: Augment) -> Loop:
+def trained(strategy: tf.distribute.Strategy, images: ImageFiles, augment: Augment) -> Loop:
     loop = make_loop(
         strategy,
         (images, LABELS),
@@ -49,7 +49,7 @@ def trained(strategy: tf.distribute.Strategy, images: Pictures, augment: Augment
 
 @pytest.mark.parametrize("augment", [Augment(), Augment(crop=0.3, flip="random"), Augment(crop=0.3, mixup=0.5)])
 def test_replicas_see_the_same_pictures(
-    one_replica: tf.distribute.Strategy, two_replicas: tf.distribute.Strategy, images: Pictures, augment: Augment
+    one_replica: tf.distribute.Strategy, two_replicas: tf.distribute.Strategy, images: ImageFiles, augment: Augment
 ) -> None:
     one, two = (trained(strategy, images, augment) for strategy in (one_replica, two_replicas))
     for a, b in zip(values(one.model), values(two.model), strict=True):
@@ -59,6 +59,6 @@ def test_replicas_see_the_same_pictures(
         np.testing.assert_allclose(loop.logits(loop.data, np.arange(24, COUNT)), expected.numpy(), atol=1e-4)
 
 
-def test_crops_change_what_is_learnt(one_replica: tf.distribute.Strategy, images: Pictures) -> None:
+def test_crops_change_what_is_learnt(one_replica: tf.distribute.Strategy, images: ImageFiles) -> None:
     plain, cropped = (trained(one_replica, images, Augment(crop=crop)) for crop in (0.0, 0.3))
     assert not np.allclose(values(plain.model)[0], values(cropped.model)[0], atol=1e-4)

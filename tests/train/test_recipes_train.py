@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 from train.small import CLASSES, SHAPE, make_loop, pictures, same, step_losses, timeless, tiny, values
 
 from cnnlab.data import batches
-from cnnlab.params import Augment, Optimizer, Views
+from cnnlab.params import TTA, Augment, Optimizer
 from cnnlab.train.history import History
 from cnnlab.train.loop import Loop, fit
 
@@ -194,11 +194,11 @@ def shifted(pictures: np.ndarray, down: int, right: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("views", "count"),
-    [(Views(), 1), (Views(flip=True), 2), (Views(shift=1), 3), (Views(flip=True, shift=2), 6)],
+    [(TTA(), 1), (TTA(flip=True), 2), (TTA(shift=1), 3), (TTA(flip=True, shift=2), 6)],
     ids=["none", "flip", "shift", "both"],
 )
-def test_logits_are_the_mean_over_views(replicas: tf.distribute.Strategy, views: Views, count: int) -> None:
-    loop = make_loop(replicas, DATA, SGD, batch_size=8, views=views)
+def test_logits_are_the_mean_over_views(replicas: tf.distribute.Strategy, views: TTA, count: int) -> None:
+    loop = make_loop(replicas, DATA, SGD, batch_size=8, tta=views)
     pixels, s = images(VALIDATION), views.shift
     made = [pixels, *([shifted(pixels, s, s), shifted(pixels, -s, -s)] if s else [])]
     made += [np.flip(view, 2) for view in made] if views.flip else []
@@ -211,7 +211,7 @@ def test_logits_are_the_mean_over_views(replicas: tf.distribute.Strategy, views:
 
 def test_validation_is_scored_by_views(one_replica: tf.distribute.Strategy) -> None:
     still = Optimizer(name="sgd", learning_rate=1e-30)
-    loop = make_loop(one_replica, DATA, still, batch_size=8, views=Views(flip=True))
+    loop = make_loop(one_replica, DATA, still, batch_size=8, tta=TTA(flip=True))
     pixels = images(VALIDATION)
     logits = (loop.model(pixels).numpy() + loop.model(np.flip(pixels, 2)).numpy()) / 2
     loss = -log_softmax(logits, axis=1)[np.arange(len(VALIDATION)), DATA[1][VALIDATION]].mean()

@@ -15,7 +15,7 @@ from train.small import CLASSES, SHAPE, copies, make_loop, one_call, pictures, s
 
 from cnnlab.data import augment, batches
 from cnnlab.errors import UserError
-from cnnlab.nets.homework import homework
+from cnnlab.nets.families.homework import homework
 from cnnlab.params import Augment, Optimizer, Schedule, Strategy
 from cnnlab.train.loop import PART
 from cnnlab.train.strategy import strategy
@@ -270,7 +270,7 @@ def cross_entropy(model: keras.Model, images: np.ndarray, targets: np.ndarray) -
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_a_mixed_step_by_hand(replicas: tf.distribute.Strategy, batch: int) -> None:
-    """mixup written with np.roll: the loss of a step, and the right answers by the heavier label."""
+    """mixup written with np.roll: the loss of a step, and the correct predictions by the heavier label."""
     images, labels = pictures(40)
     still = Optimizer(name="sgd", learning_rate=1e-30)
     knobs = Augment(mixup=0.7)
@@ -285,8 +285,8 @@ def test_a_mixed_step_by_hand(replicas: tf.distribute.Strategy, batch: int) -> N
             pixels = share * pixels + (1 - share) * np.roll(pixels, 1, axis=0)
             targets = share * targets + (1 - share) * np.roll(targets, 1, axis=0)
             np.testing.assert_allclose(loss, cross_entropy(loop.model, pixels, targets), rtol=1e-10)
-            answers = np.asarray(loop.model(pixels)).argmax(axis=1)
-            assert hits == (answers == targets.argmax(axis=1)).sum()
+            predictions = np.asarray(loop.model(pixels)).argmax(axis=1)
+            assert hits == (predictions == targets.argmax(axis=1)).sum()
 
 
 # Feeding
@@ -348,7 +348,7 @@ def test_data_lies_on_every_device(two_replicas: tf.distribute.Strategy) -> None
 
 
 def test_more_replicas_than_the_process_has_are_refused() -> None:
-    with pytest.raises(UserError, match=r"Cannot split the CPU into 3 replicas\. Expected a fresh process\."):
+    with pytest.raises(UserError, match=r"Cannot split the CPU into 3 replicas\. Expected a new process\."):
         strategy(Strategy(replicas=3))
     assert strategy(Strategy(replicas=2)).num_replicas_in_sync == 2
     assert strategy(Strategy(replicas=1)).num_replicas_in_sync == 1

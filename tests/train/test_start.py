@@ -11,7 +11,8 @@ from train.processed import VALIDATION, write_mnist
 
 from cnnlab import files
 from cnnlab.errors import UserError
-from cnnlab.params import HomeworkNetwork, Optimizer, Run, Start, Strategy, Train
+from cnnlab.nets.families.homework import Homework
+from cnnlab.params import InitFrom, Optimizer, Run, Strategy, Train
 from cnnlab.train.experiment import train_variant
 
 pytestmark = pytest.mark.filterwarnings("ignore:::mlflow", "ignore:::keras")  # their own, in their own code
@@ -19,10 +20,10 @@ RUN = Run(
     variant="source",
     seed=0,
     data="mnist",
-    network=HomeworkNetwork(
+    network=Homework(
         name="homework",
         filters=[4],
-        blocks=[2],
+        depths=[2],
         conv_dropout=[0.0],
         batch_norm=True,
         head="global_average",
@@ -62,7 +63,7 @@ def weights(variant: str) -> list[np.ndarray]:
 
 def starting(variant: str, **changes: object) -> Run:
     frozen = bool(changes.pop("frozen", False))
-    start = {"start": Start(variant="source", frozen=frozen), "origin": "mnist/source", "variant": variant}
+    start = {"init_from": InitFrom(variant="source", frozen=frozen), "origin": "mnist/source", "variant": variant}
     return RUN.model_copy(update={**start, **changes})
 
 
@@ -87,9 +88,9 @@ def test_without_steps_the_features_are_the_sources() -> None:
 
 
 def test_a_source_that_is_missing_or_unlike_is_refused() -> None:
-    with pytest.raises(UserError, match=r"Expected models/mnist/lost/model\.keras\. Run: make train VARIANT=lost$"):
+    with pytest.raises(UserError, match=r"models/mnist/lost/run\.json\. .* run: make train VARIANT=lost$"):
         train([starting("orphan", origin="mnist/lost")])
     wide = RUN.network.model_copy(update={"filters": [5]})
-    with pytest.raises(UserError, match=r"^Invalid start of wide\. Expected a variant whose first layers are alike"):
+    with pytest.raises(UserError, match=r"^Invalid init_from of wide\. Expected a variant with the same first layers"):
         train([starting("wide", network=wide)])
     assert not (files.MODELS / "mnist" / "wide").exists()

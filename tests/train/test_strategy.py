@@ -77,7 +77,7 @@ def test_a_missing_gpu_is_named(names: list[str]) -> None:
         strategy(params.Strategy(devices=names))
     assert str(refusal.value) == (
         "Invalid strategy.devices. Expected some of: none, as this host has no GPU. "
-        f"Received: {', '.join(names)}. Take devices: all."
+        f"Received: {', '.join(names)}. To use every device, set devices: all."
     )
 
 

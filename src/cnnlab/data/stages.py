@@ -1,7 +1,6 @@
-"""Stages fetch and preprocess for any data set of params.yaml: of the catalog, or a folder of pictures.
+"""Stages fetch and preprocess, for data sets of the catalog and for image folders.
 
-A set of `optional_data` whose sources are out of reach is no failure: a note with the reason takes its place, and the
-stages after it go on without it.
+If an optional data set cannot be fetched, a note with the reason takes its place, and later stages continue without it.
 """
 
 import json
@@ -10,18 +9,16 @@ import shutil
 from pathlib import Path
 
 from cnnlab import files
+from cnnlab.catalog import CATALOG
 from cnnlab.data import folders, sources, store
-from cnnlab.data.catalog import CATALOG
 from cnnlab.errors import UserError
-from cnnlab.params import DataSource, Params
-
-LISTING = "files.json"
+from cnnlab.params import DataSource, Params, set_aside
 
 
 def fetch(name: str, parameters: Params) -> None:
-    """Get the originals of a data set into data/raw/<set>, or a listing of them where they stay in their own folder.
+    """Get the original files of a data set into data/raw/<set>, or a listing of a user's own image folder.
 
-    Raises UserError where they cannot be had, unless the set is optional.
+    Raises UserError if they are unavailable, unless the data set is optional.
     """
     source, target = _source(name, parameters), files.RAW / name
     (target / store.UNAVAILABLE).unlink(missing_ok=True)
@@ -31,47 +28,45 @@ def fetch(name: str, parameters: Params) -> None:
         elif name in CATALOG:
             sources.fetch(CATALOG[name], target, timeout_s=parameters.fetch.timeout_s)
         else:
-            sources.fetch_pictures(name, target, timeout_s=parameters.fetch.timeout_s)
+            sources.fetch_images(name, target, timeout_s=parameters.fetch.timeout_s)
     except UserError as error:
-        if name not in parameters.optional_data:
+        if not source.optional:
             raise
-        reason = f"{error} Then: dvc repro"
+        reason = f"{error} Then run: dvc repro"
         store.write_unavailable(target, reason)
-        print(f"{name} is not available, and the pipeline goes on without it. {reason}", flush=True)
+        print(f"{name} is not available; the pipeline continues without it. {reason}", flush=True)
 
 
 def preprocess(name: str, parameters: Params) -> None:
-    """Make data/processed/<set> of the originals; raises UserError where they are missing or no such data set."""
+    """Write data/processed/<set> from the original files; raises UserError if they are missing or invalid."""
     source, raw, target = _source(name, parameters), files.RAW / name, files.PROCESSED / name
     if reason := store.unavailable(raw):
         store.write_unavailable(target, reason)
         return
-    knobs = parameters.preprocess
-    validation = source.validation or knobs.validation
-    if source.size is None:  # which `Params` allows for sets of the catalog alone
-        store.preprocess(CATALOG[name], raw, target, validation=validation, seed=knobs.seed)
+    validation, seed = set_aside(parameters, name), parameters.preprocess.seed
+    if source.size is None:  # `Params` requires a size except for data sets of the catalog
+        store.preprocess(CATALOG[name], raw, target, validation=validation, seed=seed)
         return
-    store.preprocess_pictures(
+    store.preprocess_images(
         name,
         Path(source.path) if source.path is not None else raw,
         target,
         size=source.size,
-        most_broken=source.broken,
+        max_broken=source.broken,
         mirrored=source.mirrored,
         validation=validation,
-        seed=knobs.seed,
+        seed=seed,
     )
 
 
 def _source(name: str, parameters: Params) -> DataSource:
-    known = {**parameters.data, **parameters.optional_data}
-    if name not in known:
-        raise UserError(f"Unknown data set. Expected one of: {', '.join(known)}. Received: {name!r}.")
-    return known[name]
+    if name not in parameters.data:
+        raise UserError(f"Unknown data set. Expected one of: {', '.join(parameters.data)}. Received: {name!r}.")
+    return parameters.data[name]
 
 
 def _list(root: Path, target: Path) -> None:
-    """Write which files lie in a folder, their sizes and times: what DVC sees of pictures that stay where they are."""
+    """Write sizes and modification times of the files of an image folder: what DVC tracks of a folder elsewhere."""
     found = folders.scan(root)
     shutil.rmtree(target, ignore_errors=True)
     facts = {
@@ -79,4 +74,4 @@ def _list(root: Path, target: Path) -> None:
         for part in folders.PARTS
         for name in found.files[part]
     }
-    files.write_text(target / LISTING, json.dumps(facts, indent=0) + "\n")
+    files.write_text(target / "files.json", json.dumps(facts, indent=0) + "\n")

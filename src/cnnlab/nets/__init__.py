@@ -1,1 +1,1 @@
-"""Keras models: the lesson's networks and the configurable homework network."""
+"""Keras models: network families, their anatomy, weight transfer and inference models."""

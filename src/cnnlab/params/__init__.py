@@ -1,36 +1,34 @@
-"""params.yaml as strict typed objects: unknown keys and impossible values are errors that say what is valid."""
+"""params.yaml as strictly typed objects: unknown keys and invalid values are errors that say what is valid."""
 
 from itertools import chain
 from pathlib import Path
-from typing import Literal, Self
+from typing import NamedTuple, Self
 
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from cnnlab.data.catalog import ARCHIVES, CATALOG
+from cnnlab.catalog import ARCHIVES, CATALOG
 from cnnlab.errors import UserError
-from cnnlab.files import REPORTS
+from cnnlab.files import REPORTS, verified
 from cnnlab.params.mistakes import explain
 from cnnlab.params.recipe import (
+    TTA,
     Augment,
-    HomeworkNetwork,
-    LessonNetwork,
+    InitFrom,
     Name,
     Optimizer,
     Recipe,
     Run,
     Schedule,
     Section,
-    SpeedrunNetwork,
-    Start,
     Variant,
-    Views,
 )
 from cnnlab.params.stages import (
     Ablation,
     AblationBudget,
     Budget,
+    BudgetName,
     DataSource,
     Fetch,
     Preprocess,
@@ -45,49 +43,30 @@ from cnnlab.params.stages import (
 )
 
 __all__ = [
-    "Ablation",
-    "AblationBudget",
-    "Augment",
-    "Budget",
-    "DataSource",
-    "HomeworkNetwork",
-    "LessonNetwork",
-    "Optimizer",
-    "Params",
-    "Recipe",
-    "Report",
-    "Run",
-    "Schedule",
-    "Searched",
-    "Section",
-    "SpeedrunNetwork",
-    "Start",
-    "Strategy",
-    "Sweep",
-    "SweepBudget",
-    "Train",
-    "Transfer",
-    "TransferBudget",
-    "Variant",
-    "Views",
-    "load",
-    "runs",
-    "set_aside",
-    "variant",
+    "TTA", "Augment", "DataSource", "InitFrom", "Optimizer", "Params", "Recipe", "Report", "Run", "Schedule",
+    "Searched", "Section", "Strategy", "Sweep", "Train", "Transfer", "Variant", "load", "runs", "set_aside", "variant",
     "variants",
-]
+]  # fmt: skip
 
 PARAMS = Path("params.yaml")
-TUNED, BEST = "tuned", REPORTS / "sweep/best.yaml"  # the variant that a sweep found, and where it stands
+TUNED, BEST = "tuned", REPORTS / "sweep/best.yaml"  # the best variant of the sweep
+
+
+class Scale(NamedTuple):
+    """The sections of the chosen budget, for each stage."""
+
+    training: Budget
+    sweep: SweepBudget
+    ablation: AblationBudget
+    transfer: TransferBudget
 
 
 class Params(Section):
-    """The whole of params.yaml."""
+    """All of params.yaml."""
 
-    budget: Literal["smoke", "laptop", "full"]
-    budgets: dict[Literal["smoke", "laptop", "full"], Budget]
+    budget: BudgetName
+    budgets: dict[BudgetName, Budget]
     data: dict[Name, DataSource] = Field(min_length=1)
-    optional_data: dict[Name, DataSource] = Field(default_factory=dict)
     fetch: Fetch
     preprocess: Preprocess
     strategy: Strategy
@@ -99,68 +78,78 @@ class Params(Section):
     variants: dict[Name, Variant] = Field(min_length=1)
     on_demand: dict[Name, Variant] = Field(default_factory=dict)
 
+    @property
+    def scale(self) -> Scale:
+        """The sections of the chosen budget."""
+        name = self.budget
+        return Scale(
+            self.budgets[name], self.sweep.budgets[name], self.ablation.budgets[name], self.transfer.budgets[name]
+        )
+
     @model_validator(mode="after")
     def _data_known(self) -> Self:
-        for section, sources in (("data", self.data), ("optional_data", self.optional_data)):
-            for name, source in sources.items():
-                where = f"{section}.{name}"
-                if name in CATALOG and source != DataSource():
-                    raise ValueError(f"nothing in {where}, as the catalog knows the set")
-                if name not in (*CATALOG, *ARCHIVES) and source.path is None:
-                    known = ", ".join([*CATALOG, *ARCHIVES])
-                    raise ValueError(f"in {section} one of {known}, or a path for {name}, a folder of pictures")
-                if name not in CATALOG and source.size is None:
-                    raise ValueError(f"a size in {where}, the side in pixels that its pictures are trained at")
-        if twice := self.data.keys() & self.optional_data.keys():
-            raise ValueError(f"{min(twice)} in either data or optional_data")
-        # What may be out of reach must not stop the pipeline.
-        allowed = {"variants": [*self.data], "on_demand": [*self.data, *self.optional_data]}
-        for section, entries in (("variants", self.variants), ("on_demand", self.on_demand)):
-            for name, variant in entries.items():
-                if variant.data not in allowed[section]:
-                    known = ", ".join(allowed[section])
-                    raise ValueError(f"one of {known} in {section}.{name}.data, not {variant.data!r}")
-                if variant.augment.crop and variant.data in CATALOG:
-                    raise ValueError(f"no augment.crop in {section}.{name}: it belongs to folders of pictures")
+        for name, source in self.data.items():
+            if name in CATALOG and source != DataSource(optional=source.optional):
+                raise ValueError(f"no key but optional in data.{name}, which the catalog describes")
+            if name not in (*CATALOG, *ARCHIVES) and source.path is None:
+                known = ", ".join([*CATALOG, *ARCHIVES])
+                raise ValueError(f"one of {known} in data, or a path to an image folder in data.{name}")
+            if name not in CATALOG and source.size is None:
+                raise ValueError(f"a size in data.{name}: its images are resized to size×size pixels")
         return self
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Self:
-        if self.budget not in self.budgets:
-            raise ValueError(f"a section budgets.{self.budget}, because budget is {self.budget}")
-        for name, stage in (("sweep", self.sweep), ("ablation", self.ablation)):
+    def _budget_everywhere(self) -> Self:
+        stages: dict[str, Params | Sweep | Ablation | Transfer]
+        stages = {"": self, "sweep.": self.sweep, "ablation.": self.ablation, "transfer.": self.transfer}
+        for prefix, stage in stages.items():
             if self.budget not in stage.budgets:
-                raise ValueError(f"a section {name}.budgets.{self.budget}, because budget is {self.budget}")
+                raise ValueError(f"a section {prefix}budgets.{self.budget}, because budget is {self.budget}")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_agree(self) -> Self:
+        known = {**self.variants, **self.on_demand}
+        if twice := self.variants.keys() & self.on_demand.keys():
+            raise ValueError(f"{min(twice)} in only one of variants and on_demand")
+        if TUNED in known:
+            raise ValueError(f"no variant {TUNED}, a name reserved for the best variant of the sweep")
+        # DVC trains every entry of variants, so an unavailable data set would stop the pipeline.
+        required = [name for name, source in self.data.items() if not source.optional]
+        for name, variant in known.items():
+            section = "variants" if name in self.variants else "on_demand"
+            allowed = required if section == "variants" else [*self.data]
+            if variant.data not in allowed:
+                raise ValueError(f"one of {', '.join(allowed)} in {section}.{name}.data, not {variant.data!r}")
+            if variant.augment.crop and variant.data in CATALOG:
+                raise ValueError(f"no augment.crop in {section}.{name}, which is for image folders")
+            if variant.init_from and section == "variants":  # DVC does not know which variant to train first
+                raise ValueError(f"no init_from in variants.{name}, only in on_demand")
+            if variant.init_from and variant.init_from.variant not in known.keys() - {name}:
+                raise ValueError(f"another variant in {section}.{name}.init_from, not {variant.init_from.variant!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _studies_agree(self) -> Self:
+        known = {**self.variants, **self.on_demand}
+        for name, stage in (("sweep", self.sweep), ("ablation", self.ablation)):
             if stage.base not in self.variants:
                 raise ValueError(f"one of {', '.join(self.variants)} in {name}.base")
             if stage.data != (data := self.variants[stage.base].data):
                 raise ValueError(f"{data} in {name}.data, because {name}.base trains on it")
-        known = {**self.variants, **self.on_demand}
-        for rung in self.ablation.ladder:
-            if rung not in known or known[rung].data != self.ablation.data:
-                raise ValueError(f"variants on {self.ablation.data} in ablation.ladder, not {rung!r}")
-            if known[rung].start:
-                raise ValueError(f"variants without start in ablation.ladder, not {rung!r}")
-        if twice := self.variants.keys() & self.on_demand.keys():
-            raise ValueError(f"{min(twice)} in either variants or on_demand")
-        for section, entries in (("variants", self.variants), ("on_demand", self.on_demand)):
-            if TUNED in entries:
-                raise ValueError(f"no variant {TUNED}, which is the name of the one that the sweep finds")
-            for name, variant in entries.items():
-                if variant.start and section == "variants":  # DVC cannot know that the other one comes first
-                    raise ValueError(f"no start in variants.{name}: it belongs to on_demand")
-                if variant.start and variant.start.variant not in known.keys() - {name}:
-                    raise ValueError(f"another variant in {section}.{name}.start, not {variant.start.variant!r}")
+        for step in self.ablation.ladder:
+            if step not in known or known[step].data != self.ablation.data:
+                raise ValueError(f"variants on {self.ablation.data} in ablation.ladder, not {step!r}")
+            if known[step].init_from:
+                raise ValueError(f"variants without init_from in ablation.ladder, not {step!r}")
         return self
 
     @model_validator(mode="after")
     def _transfers_agree(self) -> Self:
-        if self.budget not in self.transfer.budgets:
-            raise ValueError(f"a section transfer.budgets.{self.budget}, because budget is {self.budget}")
-        budget, where = self.transfer.budgets[self.budget], f"transfer.budgets.{self.budget}"
+        budget, where = self.scale.transfer, f"transfer.budgets.{self.budget}"
         for target in budget.targets:
-            if target not in {**self.data, **self.optional_data}:
-                raise ValueError(f"sets of data or optional_data in {where}.targets, not {target!r}")
+            if target not in self.data:
+                raise ValueError(f"data sets of section data in {where}.targets, not {target!r}")
         if len({*budget.targets}) < len(budget.targets):
             raise ValueError(f"each data set once in {where}.targets")
         known = {**self.variants, **self.on_demand}
@@ -168,20 +157,22 @@ class Params(Section):
             if name not in known:
                 raise ValueError(f"variants in {where}.variants, not {name!r}")
         for name in budget.variants:
-            if not isinstance(known[name].network, HomeworkNetwork) or known[name].start:
-                raise ValueError(f"variants with network homework and without start in {where}.variants, not {name!r}")
+            if not known[name].network.adaptable or known[name].init_from:
+                raise ValueError(
+                    f"variants with network homework and without init_from in {where}.variants, not {name!r}"
+                )
         return self
 
 
 def load(path: Path = PARAMS) -> Params:
     """Read and check params.yaml.
 
-    Raises UserError: one line for each mistake, naming the key, what is valid and what was received.
+    Raises UserError with one line per error: the key, what is expected and what was received.
     """
     try:
         tree = YAML(typ="safe", pure=True).load(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} not found. Run from the top of the checkout.") from error
+        raise UserError(f"{path} not found. Run the command in the project folder.") from error
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     try:
@@ -191,46 +182,51 @@ def load(path: Path = PARAMS) -> Params:
 
 
 def variants(params: Params) -> dict[str, Variant]:
-    """The pipeline's variants by name: those of section `variants`, and `tuned` once a sweep has found it."""
+    """The pipeline's variants by name: those of section `variants`, and `tuned` if a sweep has found it."""
     return {**params.variants, **({TUNED: _tuned()} if BEST.exists() else {})}
 
 
 def variant(params: Params, name: str) -> Variant:
-    """The variant called `name`; UserError with the known names if there is none."""
-    known = {**variants(params), **params.on_demand}
+    """The variant called `name`. Raises UserError, with the known names, if there is none."""
+    known = {**params.variants, **params.on_demand}
+    if name not in known:
+        known |= variants(params)  # reads the sweep's result, which may be damaged
     if name not in known:
         raise UserError(f"Unknown variant. Expected one of: {', '.join(known)}. Received: {name!r}.")
     return known[name]
 
 
 def _tuned() -> Variant:
+    command = f"rm -r {BEST.parent} && make sweep"
     try:
-        return Variant.model_validate(YAML(typ="safe", pure=True).load(BEST))
+        return Variant.model_validate(YAML(typ="safe", pure=True).load(verified(BEST, command)))
     except (YAMLError, ValidationError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(
-            f"Invalid {BEST}. Expected a variant that a sweep wrote. Received: {reason}. Sweep again."
+            f"Invalid {BEST}. Expected: a variant written by a sweep. Received: {reason}. To fix this, run: {command}"
         ) from error
 
 
 def runs(params: Params, name: str, seeds: int | None = None) -> list[Run]:
-    """The runs of variant `name` under the chosen budget: seeds 0, 1, … of one recipe, the budget's number of them.
+    """The runs of variant `name` under the chosen budget: one recipe with seeds 0, 1, …
 
-    The budget caps epochs and training images; it never raises them. `seeds` is a number of seeds in place of its own.
-    Raises UserError where there is no such variant, or the number is below 1.
+    The budget caps epochs and training images but never raises them. `seeds` overrides its number of seeds.
+    Raises UserError for an unknown variant or fewer than one seed.
     """
     if seeds is not None and seeds < 1:
         raise UserError(f"Invalid number of seeds. Expected 1 or more. Received: {seeds}.")
-    chosen, budget = variant(params, name), params.budgets[params.budget]
+    chosen, budget = variant(params, name), params.scale.training
     epochs = chosen.epochs if budget.epochs is None else min(chosen.epochs, budget.epochs)
     recipe = {name: getattr(chosen, name) for name in Recipe.model_fields} | {"epochs": epochs}
-    origin = f"{variant(params, chosen.start.variant).data}/{chosen.start.variant}" if chosen.start else None
+    origin = (
+        f"{variant(params, chosen.init_from.variant).data}/{chosen.init_from.variant}" if chosen.init_from else None
+    )
     return [
         Run(
             **recipe,
             variant=name,
             seed=seed,
-            validation=set_aside(params, chosen),
+            validation=set_aside(params, chosen.data, chosen.validation),
             train_images=budget.train_images,
             origin=origin,
         )
@@ -238,7 +234,9 @@ def runs(params: Params, name: str, seeds: int | None = None) -> list[Run]:
     ]
 
 
-def set_aside(params: Params, variant: Variant) -> int:
-    """How many training images of its data set a variant keeps for validation."""
-    source = {**params.data, **params.optional_data}[variant.data]
-    return variant.validation or source.validation or params.preprocess.validation
+def set_aside(params: Params, data: str, *preferred: int | None) -> int:
+    """The number of training images of data set `data` that are set aside for validation.
+
+    The first number in `preferred` (such as those of a budget and a variant), the data set's, preprocess.validation.
+    """
+    return next(filter(None, (*preferred, params.data[data].validation)), params.preprocess.validation)

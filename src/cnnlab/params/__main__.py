@@ -1,4 +1,4 @@
-"""`make repro` checks params.yaml before DVC reads it."""
+"""Check params.yaml; `make repro` does so before DVC reads it."""
 
 from cnnlab.errors import run
 from cnnlab.params import load

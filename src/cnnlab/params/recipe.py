@@ -1,8 +1,10 @@
-"""What a training is made of: data, network, optimizer, augmentation; sections of params.yaml."""
+"""The sections of params.yaml that define a training: data, network, optimizer, augmentation."""
 
-from typing import Annotated, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, SerializeAsAny, model_validator
+from pydantic_core import PydanticCustomError
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -15,71 +17,61 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 
 
 class Section(BaseModel):
-    """A part of params.yaml: no unknown keys, no silent conversion, no change after reading."""
+    """A section of params.yaml: immutable, without unknown keys or implicit conversions."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
-class LessonNetwork(Section):
-    """A network of the course without knobs."""
+class Network(Section):
+    """The settings of a network family: a subclass in `nets/families` that is registered with `family`."""
 
-    name: Literal["lenet5", "slides"]
+    name: str
 
+    adaptable: ClassVar[bool] = False  # whether its stages and head can be adapted to other data sets
+    initial_images: ClassVar[int] = 0  # the number of training images that `initialise` needs
 
-class HomeworkNetwork(Section):
-    """The configurable CIFAR-10 network; the defaults are the lesson's.
+    def scaling(self, mean: list[float], std: list[float]) -> dict[str, Any]:
+        """Arguments of `keras.layers.Rescaling` for pixels in [0, 1], given the mean and deviation of each channel."""
+        del mean, std
+        return {}
 
-    `filters`, `blocks` (number of convolutions) and `conv_dropout` (after the pool) have one entry a stage. `kernel` is
-    the side of every convolution. The first has stride `stem_stride`, and a kernel that leaves out no pixel. `padding`
-    is that of a stage's last one; the others are same. `batch_norm` puts a normalisation between each hidden layer and
-    its `activation`. `pooling` stride is a 2×2 convolution with stride 2. `dense_units` 0 is no hidden dense layer
-    after the `head`, and no `dense_dropout`. `inputs` are pixels in [0, 1], in [0, 255], or with mean 0 and deviation 1
-    in each channel of the training images.
-    """
+    def model(self, shape: tuple[int, ...], classes: int, **scaling: Any) -> Any:
+        """The Keras model: (batch, height, width, channels) floats to (batch, classes) logits.
 
-    name: Literal["homework"]
-    filters: list[Count] = Field(min_length=1)
-    blocks: list[Count]
-    conv_dropout: list[Fraction]
-    kernel: Count = 3
-    stem_stride: Count = 1
-    padding: Literal["valid", "same"] = "valid"
-    activation: Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "softplus", "softsign"] = "relu"
-    batch_norm: bool = False
-    pooling: Literal["max", "average", "stride"] = "max"
-    head: Literal["flatten", "global_average", "global_max"] = "flatten"
-    dense_units: Annotated[int, Field(ge=0, lt=2**31)] = 512
-    dense_dropout: Fraction = 0.5
-    inputs: Literal["unit", "bytes", "standardised"] = "unit"
+        Raises ValueError, which names the layer, if the images are too small.
+        """
+        raise NotImplementedError
 
-    @model_validator(mode="after")
-    def _one_entry_a_stage(self) -> Self:
-        for name, entries in (("blocks", self.blocks), ("conv_dropout", self.conv_dropout)):
-            if len(entries) != len(self.filters):
-                raise ValueError(f"{name} with one entry a stage, as filters has: {len(self.filters)}")
-        return self
+    def initialise(self, model: Any, images: Any) -> None:
+        """Initialise weights from training images, uint8 (n, height, width, channels)."""
 
 
-class SpeedrunNetwork(Section):
-    """The network of the speedrun; `filters` has one entry a stage of two convolutions.
-
-    `norm_momentum` is what a normalisation's running mean and variance keep at a step.
-    """
-
-    name: Literal["speedrun"]
-    filters: list[Count] = Field(min_length=1)
-    norm_momentum: Fraction
+FAMILIES: dict[str, type[Network]] = {}
 
 
-NETWORKS = (LessonNetwork, HomeworkNetwork, SpeedrunNetwork)
-Network = Annotated[LessonNetwork | HomeworkNetwork | SpeedrunNetwork, Field(discriminator="name")]
+def family(network: type[Network]) -> type[Network]:
+    """Register a network family under all values that its `name` may have."""
+    FAMILIES.update(dict.fromkeys(get_args(network.model_fields["name"].annotation), network))
+    return network
+
+
+def _of_family(value: Any) -> Network:
+    if isinstance(value, Network):
+        return value
+    name = value.get("name") if isinstance(value, dict) else value
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise PydanticCustomError("unknown_network", "one of {known}", {"known": ", ".join(FAMILIES)})
+    return FAMILIES[name].model_validate(value)
+
+
+AnyNetwork = Annotated[SerializeAsAny[Network], PlainValidator(_of_family)]
 
 
 class Schedule(Section):
-    """The learning rate of each step as a share of its peak; `warm_up` is a share of all steps.
+    """The learning rate of each step relative to its peak; `warm_up` is a share of all steps.
 
-    `decay` belongs to inverse_time, the lesson's; `final`, the share left at the last step, to cosine and linear;
-    one_cycle rises over its warm_up and falls over the rest.
+    `decay` is a setting of inverse_time, the lesson's schedule, and `final`, the relative rate of the last step, of
+    cosine and linear. one_cycle rises during its warm_up and falls afterwards.
     """
 
     name: Literal["constant", "inverse_time", "cosine", "linear", "one_cycle"] = "constant"
@@ -88,27 +80,46 @@ class Schedule(Section):
     final: Fraction = 0.0
 
     @model_validator(mode="after")
-    def _knobs_belong(self) -> Self:
+    def _settings_apply(self) -> Self:
         if self.decay and self.name != "inverse_time":
-            raise ValueError("no decay, which belongs to schedule inverse_time")
+            raise ValueError("no decay, a setting of schedule inverse_time")
         if self.final and self.name not in ("cosine", "linear"):
-            raise ValueError("no final, which belongs to schedules cosine and linear")
+            raise ValueError("no final, a setting of schedules cosine and linear")
         if self.name == "one_cycle" and not self.warm_up:
             raise ValueError("a warm_up above 0, because one_cycle rises before it falls")
         return self
 
 
-class Optimizer(Section):
-    """An optimizer and how its learning rate moves.
+# By name: the class in `keras.optimizers` (or in OWN of train/optimizers.py), and the settings of `Optimizer` that not
+# every optimizer has, each with the argument of the class that it sets.
+OPTIMIZERS: dict[str, tuple[str, dict[str, str]]] = {
+    "sgd": ("SGD", {"momentum": "momentum"}),
+    "adam": ("Adam", {}),
+    "rmsprop": ("RMSprop", {}),
+    "muon": (
+        "Muon",
+        {"momentum": "momentum", "adam_share": "adam_lr_ratio", "rms_rate": "rms_rate", "ns_steps": "ns_steps"},
+    ),
+}
 
-    `momentum` is Nesterov's (sgd, muon); `weight_decay` is decoupled and skips biases and norms (adam with it is
-    AdamW); `clip_norm` bounds the norm of the whole gradient; `ema` is the momentum of the weights' running average,
-    0 for none. Three are muon's: `adam_share` is the rate of what it leaves to Adam, as a share of its own; `rms_rate`
-    the root mean square of a step at rate 1, None for steps whose filters have norm 1 at most; `ns_steps` how many
-    Newton–Schulz steps make it orthogonal: of few, directions with a small gradient stay small.
+
+def _known_optimizer(name: str) -> str:
+    if name not in OPTIMIZERS:
+        raise ValueError(f"one of: {', '.join(OPTIMIZERS)}")
+    return name
+
+
+class Optimizer(Section):
+    """An optimizer and its learning rate schedule.
+
+    `momentum` is Nesterov's (sgd, muon); `weight_decay` is decoupled and skips biases and normalisations (with adam,
+    this is AdamW); `clip_norm` bounds the global norm of the gradient; `ema` is the momentum of a moving average of the
+    weights, 0 for none. Settings of muon: `adam_share`, the relative learning rate of the weights that Adam updates;
+    `rms_rate`, the root mean square of a step at rate 1, or None to limit the norm of each filter's step to 1;
+    `ns_steps`, the number of Newton–Schulz iterations: with few, directions with small gradients stay small.
     """
 
-    name: Literal["sgd", "adam", "rmsprop", "muon"]
+    name: Annotated[str, AfterValidator(_known_optimizer)]
     learning_rate: Positive
     schedule: Schedule = Schedule()
     momentum: Fraction = 0.0
@@ -120,25 +131,36 @@ class Optimizer(Section):
     ns_steps: Count = 5
 
     @model_validator(mode="after")
-    def _knobs_belong(self) -> Self:
-        if self.momentum and self.name not in ("sgd", "muon"):
-            raise ValueError("no momentum, which belongs to optimizers sgd and muon")
-        for knob in ("adam_share", "rms_rate", "ns_steps"):
-            if getattr(self, knob) != type(self).model_fields[knob].default and self.name != "muon":
-                raise ValueError(f"no {knob}, which belongs to optimizer muon")
+    def _settings_apply(self) -> Self:
+        for setting in dict.fromkeys(key for _, own in OPTIMIZERS.values() for key in own):
+            owners = [name for name, (_, own) in OPTIMIZERS.items() if setting in own]
+            if self.name not in owners and getattr(self, setting) != type(self).model_fields[setting].default:
+                kind = "optimizer" if len(owners) == 1 else "optimizers"
+                raise ValueError(f"no {setting}, a setting of {kind} {' and '.join(owners)}")
         return self
 
 
-class Augment(Section):
-    """Random changes of each training image.
+class Transform(NamedTuple):
+    """An augmentation as metadata of its setting in `Augment`; 0 switches it off.
 
-    `crop` is the smallest area of a random crop, as a share of a picture from a folder, 0 for the centre square; its
-    sides have a ratio of 3:4 to 4:3 (Szegedy et al. 2015, arXiv:1409.4842, section 6). `shift` is the largest shift as
-    a share of height and width, fractions of a pixel included unless `whole_pixels`; what it uncovers is filled by the
-    `fill`. `flip` mirrors left to right: by chance, or every other epoch. `rotation` is the largest angle in degrees.
-    `brightness` is the largest change of every pixel (white is 1), `contrast` the largest relative change of the
-    distance to the image's mean. `cutout` is the side of a square set to the image's mean, as a share of the height.
-    `mixup` and `cutmix` are the α of their Beta(α, α), 0 for none.
+    `function(images, setting, *draws)` returns the changed images, which are then clipped to [0, 1]. `images` are
+    floats (batch, height, width, channels) in [0, 1]; each of the draws is uniform in [0, 1), (batch, 1, 1, 1).
+    """
+
+    function: Callable[..., Any]
+    draws: int = 1
+
+
+class Augment(Section):
+    """Augmentation of training images.
+
+    `crop` is the smallest area of a random crop relative to the image, for image folders only; 0 uses the centre
+    square; aspect ratios are 3:4 to 4:3 (Szegedy et al. 2015, arXiv:1409.4842, section 6). `shift` is the largest shift
+    relative to height and width, by fractions of a pixel unless `whole_pixels`; `fill` determines the uncovered pixels.
+    `flip` mirrors images horizontally, at random or in alternating epochs. `rotation` is the largest angle in degrees.
+    `brightness` is the largest change of all pixels (white is 1), `contrast` the largest relative change of the
+    distances to the image's mean. `cutout` is the side of a square set to the image's mean, relative to the height.
+    `mixup` and `cutmix` are the α of their Beta(α, α) distributions, 0 for none.
     """
 
     crop: Fraction = 0.0
@@ -154,17 +176,17 @@ class Augment(Section):
     cutmix: NonNegative = 0.0
 
 
-class Views(Section):
-    """Test-time views whose logits are averaged: mirrored, and shifted by `shift` pixels along both diagonals' ends."""
+class TTA(Section):
+    """Test-time augmentation: logits are averaged over mirrored views and diagonal shifts by `shift` pixels."""
 
     flip: bool = False
     shift: Annotated[int, Field(ge=0)] = 0
 
 
-class Start(Section):
-    """Weights to begin with: those of another variant, trained before, in the layers that are alike.
+class InitFrom(Section):
+    """Initialisation with the weights of another, trained variant, in the layers that match.
 
-    Where `frozen`, these stay as they are, and the rest alone is trained.
+    If `frozen`, these layers are not trained.
     """
 
     variant: Name
@@ -172,33 +194,33 @@ class Start(Section):
 
 
 class Recipe(Section):
-    """What is trained on which data, and how."""
+    """The data, network and hyperparameters of a training."""
 
     data: str
-    network: Network
+    network: AnyNetwork
     epochs: Count
     batch_size: Count
     optimizer: Optimizer
     augment: Augment = Augment()
     label_smoothing: Fraction = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
-    early_stopping: Count | None = None  # epochs without a better validation loss
-    views: Views = Views()
-    start: Start | None = None
+    early_stopping: Count | None = None  # epochs without improvement of the validation loss
+    tta: TTA = TTA()
+    init_from: InitFrom | None = None
 
 
 class Variant(Recipe):
-    """An entry of `variants`, which the pipeline trains, or of `on_demand`, which `make train VARIANT=…` does."""
+    """An entry of `variants`, which the pipeline trains, or of `on_demand`, for `make train VARIANT=…`."""
 
     validation: Count | None = None
 
 
 class Run(Recipe):
-    """One training: a variant under a budget with a seed, everything that decides its result."""
+    """One training: a variant under a budget with a seed. It contains everything that determines the result."""
 
     variant: str
     seed: Seed
     validation: Count
     train_images: Count | None
-    passes: Count = 1  # over the training images in an epoch
-    origin: str | None = None  # the folder below models/ of the variant that `start` names
+    passes: Count = 1  # over the training images per epoch
+    origin: str | None = None  # the folder below models/ of the variant in `init_from`

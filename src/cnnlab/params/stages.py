@@ -1,41 +1,56 @@
-"""What the stages of the pipeline are told: sections of params.yaml."""
+"""The sections of params.yaml for the stages of the pipeline."""
 
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
+from cnnlab.files import languages
 from cnnlab.params.recipe import Count, Name, Positive, Section, Seed
 
 
-def _one_line_of_devices(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-    """One mistake where pydantic would tell one for each member of the union."""
+def _check_devices(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Raise one error where pydantic would raise one per member of the union."""
     try:
         return check(value)
     except ValidationError as error:
         raise ValueError("all, one, or a list of GPUs as in [GPU:0, GPU:2]") from error
 
 
-def _one_line_of_numbers(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+def _check_number(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError("a number")
     return check(value)
 
 
-def _one_line_of_choices(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+def _check_choice(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     if not isinstance(value, int | float | str | bool | None):
         raise ValueError("a number, a word, true, false or null")
     return check(value)
 
 
-Number = Annotated[int | float, WrapValidator(_one_line_of_numbers)]
-Choice = Annotated[int | float | str | bool | None, WrapValidator(_one_line_of_choices)]
+def _known_language(value: Any) -> Any:
+    if value not in (known := languages()):
+        raise ValueError(f"one of {', '.join(known)}")
+    return value
+
+
+BudgetName = Literal["smoke", "laptop", "full"]
+Number = Annotated[int | float, WrapValidator(_check_number)]
+Choice = Annotated[int | float | str | bool | None, WrapValidator(_check_choice)]
 GPUs = Annotated[list[Annotated[str, Field(pattern=r"^GPU:\d+$")]], Field(min_length=1)]
-Devices = Annotated[Literal["all", "one"] | GPUs, WrapValidator(_one_line_of_devices)]
+Devices = Annotated[Literal["all", "one"] | GPUs, WrapValidator(_check_devices)]
 
 
 class Budget(Section):
-    """What a budget scales; None leaves the variant's own value."""
+    """The scale of trainings; None keeps the value of the variant."""
 
     epochs: Count | None
     train_images: Count | None
@@ -43,13 +58,14 @@ class Budget(Section):
 
 
 class DataSource(Section):
-    """A data set: one of the catalog has no knobs, a folder of pictures in ImageNet's format has these.
+    """A data set. If `optional`, the pipeline continues without it when it cannot be fetched.
 
-    `path` is a folder with train/<class>/ and val/<class>/, None for one that fetch gets. Pictures are trained at
-    `size`×`size` pixels. Up to `broken` files may be unreadable. `mirrored` tells whether a
-    picture's mirror image is one of the same class. `validation` replaces preprocess.validation.
+    The other keys are for image folders. `path` is a folder with train/<class>/ and val/<class>/, None for one that is
+    downloaded. Images are resized to `size`×`size` pixels. Up to `broken` files may be unreadable. `mirrored` says
+    whether a mirrored image still belongs to its class. `validation` overrides preprocess.validation.
     """
 
+    optional: bool = False
     path: str | None = None
     size: Annotated[int, Field(ge=8, le=1024)] | None = None
     broken: Annotated[int, Field(ge=0)] = 0
@@ -71,9 +87,9 @@ class Preprocess(Section):
 
 
 class Strategy(Section):
-    """Which devices train together: "all" (every GPU, else the CPU), "one", or GPUs by name, as in [GPU:0, GPU:2].
+    """The devices that train together: "all" (every GPU, else the CPU), "one", or GPUs by name, as in [GPU:0, GPU:2].
 
-    `replicas` is the number of logical devices a CPU is split into. Several hosts come from TF_CONFIG or Slurm.
+    `replicas` is the number of logical devices of a CPU. Hosts are configured by TF_CONFIG or Slurm.
     """
 
     devices: Devices = "all"
@@ -81,17 +97,17 @@ class Strategy(Section):
 
 
 class Train(Section):
-    """Stage train: what decides its speed and safety, not its result."""
+    """Stage train: settings that affect speed and safety, but not results."""
 
     feeding: Literal["auto", "resident", "streamed"]
     checkpoint_minutes: Positive
 
 
 class Searched(Section):
-    """What a key is searched over: `choices`, or a range from `low` to `high`, both included.
+    """The search space of a key: `choices`, or the range from `low` to `high`, both included.
 
-    A range between whole numbers is one of whole numbers; `log` searches its logarithm, `step` multiples of it above
-    `low`. The key is searched only where the keys that `when` names have one of the values it names.
+    A range between integers contains integers. `log` searches on a logarithmic scale, `step` in multiples above `low`.
+    The key is searched only if the keys in `when` have one of the given values.
     """
 
     choices: list[Choice] = Field(default_factory=list)
@@ -117,17 +133,17 @@ class Searched(Section):
         if self.log and (self.low <= 0 or self.step is not None):
             raise ValueError("log with a low above 0 and without step")
         if self.step is not None and (self.step <= 0 or (self.whole and not isinstance(self.step, int))):
-            raise ValueError("a step above 0, and whole between whole numbers")
+            raise ValueError("a step above 0, and an integer between integers")
         return self
 
     @property
     def whole(self) -> bool:
-        """Whether only whole numbers are meant."""
+        """Whether the range contains only integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
 
 class SweepBudget(Section):
-    """How far a sweep goes: trials, and for each of them epochs, training and validation images; None takes all."""
+    """The size of a sweep: trials, and epochs, training and validation images per trial; None uses all images."""
 
     trials: Count
     epochs: Count
@@ -136,11 +152,11 @@ class SweepBudget(Section):
 
 
 class Sweep(Section):
-    """Stage sweep: a search around the variant `base`, trial 0, by changing the keys of `space`.
+    """Stage sweep: trial 0 is the variant `base`; other trials change the keys in `space`.
 
-    `data` repeats the base's, because DVC names the folders of variant `tuned` by it.
-    `minimise` adds a second objective, without pruning. `workers` trials run at a time, by default one for each
-    `gpus_per_trial` GPUs, without any one for each core up to 8.
+    `data` must equal the base's: DVC needs it to name the folders of variant `tuned`. `minimise` adds a second
+    objective and disables pruning. `workers` is the number of parallel trials, by default one per `gpus_per_trial`
+    GPUs, or one per CPU core, up to 8, without GPUs.
     """
 
     base: str
@@ -150,14 +166,14 @@ class Sweep(Section):
     seed: Seed
     workers: Count | None
     gpus_per_trial: Count
-    budgets: dict[Literal["smoke", "laptop", "full"], SweepBudget]
+    budgets: dict[BudgetName, SweepBudget]
     space: dict[str, Searched] = Field(min_length=1)
 
 
 class AblationBudget(Section):
-    """How far an ablation goes: seeds, and for each training epochs, training and validation images; None takes all.
+    """The size of an ablation: seeds, and epochs, training and validation images per training; None uses all images.
 
-    `factors` names those that are tried, None for all. The rungs of the ladder have `ladder_seeds`.
+    `factors` lists the factors to try, None for all. Steps of the ladder use `ladder_seeds`.
     """
 
     seeds: Count
@@ -169,15 +185,15 @@ class AblationBudget(Section):
 
 
 class Ablation(Section):
-    """Stage ablate: each of `factors` alone changes the variant `base`, with the same seeds and on the same images.
+    """Stage ablate: each of `factors` is applied by itself to the variant `base`, with the same seeds and images.
 
-    A factor is the keys of the variant that it changes, as in sections network.padding or optimizer.name. `ladder`
-    names variants, each of which is compared with the one before.
+    A factor maps keys of the variant, such as network.padding, to new values. `ladder` lists variants, each of which is
+    compared with its predecessor.
     """
 
     base: str
     data: str
-    budgets: dict[Literal["smoke", "laptop", "full"], AblationBudget]
+    budgets: dict[BudgetName, AblationBudget]
     ladder: list[str]
     factors: dict[str, Annotated[dict[str, Choice], Field(min_length=1)]] = Field(min_length=1)
 
@@ -186,24 +202,24 @@ class Ablation(Section):
         for name, budget in self.budgets.items():
             for factor in budget.factors or ():
                 if factor not in self.factors:
-                    raise ValueError(f"in budgets.{name}.factors names of ablation.factors, not {factor!r}")
+                    raise ValueError(f"names of ablation.factors in budgets.{name}.factors, not {factor!r}")
         for factor in self.factors:
-            if set(factor) & set(",:;|\n"):  # part names, columns and cells in the reports
-                raise ValueError(f"factors' names without , : ; | and line ends, not {factor!r}")
+            if set(factor) & set(",:;|\n"):  # separators in the reports
+                raise ValueError(f"factor names without , : ; | and line breaks, not {factor!r}")
         for variant in (self.base, *self.ladder):
             if variant in self.factors:
-                raise ValueError(f"no factor with the name of variant {variant}")
+                raise ValueError(f"no factor named like variant {variant}")
         if len(set(self.ladder)) < len(self.ladder):
             raise ValueError("each variant once in ladder")
         return self
 
 
 class TransferBudget(Section):
-    """How far transfers go: to each of `targets`, with so many seeds, `steps` a training, `shares` of its images.
+    """The size of the transfer study: `targets`, seeds, `steps` per training, and `shares` of the training images.
 
-    `variants` names, for each network, the trained variants whose features it begins with, from scratch apart.
-    `validation` images decide, None takes all that are set aside. Shares have about as many steps, one
-    pass at least.
+    `variants` lists, for each network, the trained variants to initialise it with, in addition to random weights.
+    `validation` is the number of validation images, None for all. All shares are trained for about the same number of
+    steps, but for at least one epoch.
     """
 
     targets: list[Name] = Field(min_length=1)
@@ -215,16 +231,16 @@ class TransferBudget(Section):
 
 
 class Transfer(Section):
-    """Stage transfer: adapted variants from scratch, with others' features frozen, and with these fine-tuned.
+    """Stage transfer: adapted variants trained from scratch, with frozen features of others, and fine-tuned.
 
-    The last have `tuning_rate` times the variant's learning rate.
+    Fine-tuning uses `tuning_rate` times the learning rate of the variant.
     """
 
     tuning_rate: Positive
-    budgets: dict[Literal["smoke", "laptop", "full"], TransferBudget]
+    budgets: dict[BudgetName, TransferBudget]
 
 
 class Report(Section):
-    """Stage report: the language of the homework's answer."""
+    """Stage report: the language of the reports, English or one that has a catalogue."""
 
-    language: Literal["en", "ru"]
+    language: Annotated[str, BeforeValidator(_known_language)]

@@ -1,1 +1,3 @@
-"""How a trained network sees: filters, answers layer by layer, what excites a unit, what a decision rests on."""
+"""What a trained network sees: filters, feature maps, most selective units, attribution of its decisions."""
+
+FIGURES = ("filters", "maps", "patches", "maximised", "attribution", "tuning", "plane", "fields")  # of a portrait

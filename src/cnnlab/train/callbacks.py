@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: it is saved, logged to MLflow, and ended early."""
+"""Callbacks of a training: checkpoints, MLflow logging, early stopping."""
 
 import time
 from pathlib import Path
@@ -6,32 +6,34 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cnnlab import track
-from cnnlab.train import state
+from cnnlab.tracking.runs import TrackedRun
+from cnnlab.train import checkpoints
 from cnnlab.train.history import History
 from cnnlab.train.machine import Machine
 
 
 class Saver(keras.callbacks.Callback):
-    """Saves the training after every epoch, and within one every `minutes`.
+    """Saves a checkpoint after every epoch, and every `minutes` within an epoch.
 
-    With `keep_best`, the epoch of least validation loss is also kept apart, in `best`.
+    With `keep_best`, the epoch with the lowest validation loss is also saved to `best`.
     """
 
-    def __init__(self, path: Path, standing: state.State, fingerprint: str, minutes: float, keep_best: bool) -> None:
+    def __init__(
+        self, path: Path, progress: checkpoints.State, fingerprint: str, minutes: float, keep_best: bool
+    ) -> None:
         super().__init__()
         self.best = path.with_suffix(".best.npz")
         self._path = path
         self._keep_best = keep_best
-        self._standing = standing
+        self._progress = progress
         self._fingerprint = fingerprint
         self._seconds = 60 * minutes
         self._saved_at = time.monotonic()
 
     def save(self) -> None:
-        """Save now, unless a weight has overflowed: then the last good checkpoint stays."""
-        if state.is_finite(self.model):
-            state.save(self._path, self.model, self._standing, self._fingerprint)
+        """Save now, unless a weight is not finite: then the last good checkpoint stays."""
+        if checkpoints.is_finite(self.model):
+            checkpoints.save(self._path, self.model, self._progress, self._fingerprint)
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
@@ -39,15 +41,15 @@ class Saver(keras.callbacks.Callback):
             self.save()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        if self._keep_best and not epochs_since_best(self._standing.history):
-            state.save(self.best, self.model, self._standing, self._fingerprint)
+        if self._keep_best and not epochs_since_best(self._progress.history):
+            checkpoints.save(self.best, self.model, self._progress, self._fingerprint)
         self.save()
 
 
 class EarlyStopping(keras.callbacks.Callback):
-    """Stops after `patience` epochs without a better validation loss.
+    """Stops after `patience` epochs without a lower validation loss.
 
-    Keras's own counts in memory, so a continued training would start to count anew.
+    Keras's EarlyStopping counts in memory, so a resumed training would count from zero.
     """
 
     def __init__(self, history: History, patience: int | None) -> None:
@@ -56,12 +58,12 @@ class EarlyStopping(keras.callbacks.Callback):
         self._patience = patience
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._decide()
+        self._stop_if_due()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._decide()
+        self._stop_if_due()
 
-    def _decide(self) -> None:
+    def _stop_if_due(self) -> None:
         if self._patience and epochs_since_best(self._history) >= self._patience:
             self.model.stop_training = True
 
@@ -69,11 +71,11 @@ class EarlyStopping(keras.callbacks.Callback):
 class Logger(keras.callbacks.Callback):
     """Logs each epoch, its part of the curve and the machine's load at its end to MLflow, in one record.
 
-    A continued training logs its earlier epochs again, of which a kill may have left out the last, and all are missing
-    where the run was deleted; MLflow knows points of the same time, step and value as one.
+    A resumed training logs its earlier epochs again: a kill may have prevented the last record, and a deleted run has
+    none. MLflow stores points of the same time, step and value once.
     """
 
-    def __init__(self, tracker: track.Run, history: History) -> None:
+    def __init__(self, tracker: TrackedRun, history: History) -> None:
         super().__init__()
         self._tracker = tracker
         self._machine = Machine()
@@ -94,6 +96,6 @@ class Logger(keras.callbacks.Callback):
 
 
 def epochs_since_best(history: History) -> int:
-    """Epochs since the one of least validation loss; 0 where there is none yet."""
+    """Epochs since the one with the lowest validation loss; 0 before the first."""
     losses = [row["val_loss"] for row in history.epochs]
     return len(losses) - 1 - int(np.argmin(losses)) if losses else 0

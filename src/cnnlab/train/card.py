@@ -1,60 +1,76 @@
-"""The model card of a finished run: what the network is for, how it was made, how good it is, where its limits lie."""
+"""Model card of a finished run: intended use, data, recipe, metrics and limits of the network."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from cnnlab import params
 from cnnlab.data.store import Processed
+from cnnlab.report.language import Language
 
-LIMITS = """\
-- It knows these classes only and always answers with one of them, whatever the picture shows; a high probability is no
-  proof.
-- A picture is cut to its middle and scaled to {height}×{width} pixels: what is small in it, or at its edge, is lost.
-- The figures hold for pictures like those of {data}. Photographs of another kind do worse; how much was not measured.
-- One training, seed {seed}. Validation chose this run among others, so its validation figures flatter; the test images
-  chose nothing.
-- Made for teaching. Nothing that matters to anybody should rest on its answers alone."""
+NAMED_CLASSES = 20
 
 
-def model_card(run: params.Run, data: Processed, metrics: Mapping[str, float]) -> str:
-    """Data, recipe, figures and limits in Markdown, after Mitchell et al. 2019, «Model cards for model reporting»."""
+def model_card(run: params.Run, data: Processed, metrics: Mapping[str, float], language: str) -> str:
+    """The card in Markdown, in `language`, after Mitchell et al. 2019, arXiv:1810.03993."""
+    say = Language(language)
     height, width, channels = data.card["shape"]
-    classes = data.card["classes"]
-    named = ", ".join(map(str, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-    told = run.model_dump(exclude={"variant", "data", "seed"}, exclude_defaults=True, exclude_none=True)
-    recipe = "\n".join(f"- {key}: {_value(value)}" for key, value in told.items())
-    figures = "\n".join(
-        f"| {part} | {metrics[f'{part}_accuracy']:.2%} | {metrics[f'{part}_loss']:.3f} |"
-        for part in ("validation", "test")
-    )
-    limits = LIMITS.format(height=height, width=width, data=run.data, seed=run.seed)
-    return f"""\
-# {run.data}: {run.variant}
-
-Takes pictures, uint8 of any height and width, grey, RGB or RGBA, and tells which of {len(classes)} classes each shows:
-{named}.
-
-## Data
-
-{run.data} from {data.card["source"]}. Pictures of {height}×{width} pixels, {channels} channel{"s"[: channels > 1]}.
-SHA-256 of the training part {data.card["digests"]["train"]}, of the test part {data.card["digests"]["test"]}.
-
-## Recipe
-
-Variant `{run.variant}`, {metrics["parameters"]:,.0f} parameters, {metrics["epochs"]:.0f} epochs.
-
-{recipe}
-
-## Figures
-
-| part | accuracy | cross-entropy |
-|---|---:|---:|
-{figures}
-
-## Limits
-
-{limits}
-"""
+    classes, digests = data.card["classes"], data.card["digests"]
+    names = ", ".join(map(say.name, classes[:NAMED_CLASSES])) + (", …" if len(classes) > NAMED_CLASSES else "")
+    recipe = run.model_dump(exclude={"variant", "data", "seed"}, exclude_defaults=True, exclude_none=True)
+    parts = ("validation", "test")
+    accuracies = {f"{part}_accuracy": say.percent(metrics[f"{part}_accuracy"]) for part in parts}
+    losses = {f"{part}_loss": say.number(metrics[f"{part}_loss"], 3) for part in parts}
+    blocks = [
+        f"# {run.data}: {run.variant}",
+        say(
+            "Classifies images, uint8 of any height and width, greyscale, RGB or RGBA. Classes, {count}: {names}.",
+            count=len(classes),
+            names=names,
+        ),
+        say("## Data"),
+        say(
+            "{data} from {source}. Images of {height}×{width} pixels, channels: {channels}. SHA-256 of the training "
+            "set {train}, of the test set {test}.",
+            data=run.data,
+            source=data.card["source"],
+            height=height,
+            width=width,
+            channels=channels,
+            **digests,
+        ),
+        say("## Training recipe"),
+        say(
+            "Variant `{variant}`; parameters: {parameters}; epochs: {epochs}; keys as in `params.yaml`:",
+            variant=run.variant,
+            parameters=say.count(metrics["parameters"]),
+            epochs=say.count(metrics["epochs"]),
+        ),
+        "\n".join(f"- {key}: {_value(value)}" for key, value in recipe.items()),
+        say("## Metrics"),
+        say(
+            "| images | accuracy | cross-entropy |\n|---|---:|---:|\n"
+            "| validation | {validation_accuracy} | {validation_loss} |\n| test | {test_accuracy} | {test_loss} |",
+            **accuracies,
+            **losses,
+        ),
+        say("## Limits"),
+        say(
+            "- The network knows only these classes and assigns every image to one of them, whatever it shows; a high "
+            "probability proves nothing.\n"
+            "- Images are cropped at the centre and scaled to {height}×{width} pixels: small details and borders are "
+            "lost.\n"
+            "- The metrics hold for images like those of {data}; on other photographs the accuracy is lower, by an "
+            "amount that was not measured.\n"
+            "- One training, with seed {seed}. It was selected by its validation accuracy, which is therefore "
+            "optimistic; the test images were not used for any selection.\n"
+            "- Made for teaching: do not base decisions that matter on its predictions alone.",
+            height=height,
+            width=width,
+            data=run.data,
+            seed=run.seed,
+        ),
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _value(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a training has shown so far, epoch by epoch, in a form that a checkpoint can hold."""
+"""History of a training, as a checkpoint stores it."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sums:
-    """Images trained on, the sum of their losses and the count of right answers."""
+    """Number of images trained on, the sum of their losses, and the number classified correctly."""
 
     images: int = 0
     loss: float = 0.0
@@ -22,7 +22,7 @@ class Sums:
 
 @dataclass
 class Progress:
-    """How far an epoch is: its next step, sums over it and over the curve's next point, seconds spent."""
+    """Progress within an epoch: next step, sums over the epoch and over the curve's next point, seconds elapsed."""
 
     step: int = 0
     total: Sums = Sums()
@@ -32,11 +32,11 @@ class Progress:
 
 @dataclass
 class History:
-    """What a training has shown: a row an epoch, and a finer curve with a point a compiled call.
+    """One row per epoch, and a finer curve with one point per 32 steps, or what is left of an epoch.
 
     Epoch rows: epoch (from 1), loss, accuracy (both running, in training mode), val_loss, val_accuracy, learning_rate,
     seconds and images_per_s of training without validation, time (its end, ms since 1970). Curve points: epoch, images
-    seen, loss, accuracy. `progress` is that of the epoch under way.
+    seen, loss, accuracy. `progress` describes the current epoch.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -44,12 +44,12 @@ class History:
     progress: Progress = field(default_factory=Progress)
 
     def asdict(self) -> dict[str, Any]:
-        """As plain lists and mappings, for JSON."""
+        """Convert to lists and mappings, for JSON."""
         return asdict(self)
 
     @classmethod
     def fromdict(cls, record: dict[str, Any]) -> "History":
-        """What `asdict` gave."""
+        """Inverse of `asdict`."""
         progress = record["progress"]
         sums = {name: Sums(**progress[name]) for name in ("total", "point")}
         return cls(record["epochs"], record["curve"], Progress(**{**progress, **sums}))

@@ -1,7 +1,7 @@
-"""The training loop, the only one: Keras models, optimizers, losses and callbacks under any tf.distribute strategy.
+"""The training loop: Keras models, optimizers, losses and callbacks under any tf.distribute strategy.
 
-Keras's own `fit` is not used: the same network trains slower in it, and it fails under MultiWorkerMirroredStrategy
-(keras#20585). Here many steps run in one compiled call on data that lies on the devices.
+Keras's `fit` is not used: it trains the same network slower, and fails under MultiWorkerMirroredStrategy
+(keras#20585). Here one compiled call runs many steps on data that is on the devices.
 """
 
 import time
@@ -18,24 +18,24 @@ from tqdm import tqdm
 from cnnlab.data import augment as augmentation
 from cnnlab.data.batches import STEPS_PER_CALL, Block, Data, blocks, distribute, distribute_sizes, epoch_blocks
 from cnnlab.errors import UserError
-from cnnlab.params import Augment, Views
-from cnnlab.train.evaluate import score
+from cnnlab.params import TTA, Augment
 from cnnlab.train.history import History, Progress, Sums
+from cnnlab.train.scores import score
 from cnnlab.train.strategy import is_chief, sum_over_workers, uses_xla
 
 EVALUATION_BATCH = 1000
-# Images whose gradients are computed at a time on a CPU, whose caches more overflow: at batch 128 the homework network
-# trains 1.10 times faster so (1.08 to 1.14; parts of 32: 1.09; of 16: 0.96), in pairs on two cores, docs/LOG.md.
+# Images per gradient computation on a CPU; more would not fit its caches. At batch 128 the homework network trains 1.10
+# times faster this way (1.08 to 1.14; parts of 32: 1.09; of 16: 0.96), paired runs on two cores, docs/LOG.md.
 PART = 64
 
 
 class Interrupted(KeyboardInterrupt):
-    """The training stopped between two compiled calls because `Loop.interrupt` was set on one of its workers."""
+    """The training stopped between two compiled calls because `Loop.interrupt` was set on one of the workers."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What one compiled call did: for each of its steps the sum of the losses and the count of right answers."""
+    """Result of one compiled call: for each step the sum of the losses and the number of correct predictions."""
 
     batch: int
     losses: np.ndarray
@@ -50,7 +50,8 @@ class Call:
 class Loop:
     """A compiled model with its data on the devices of a strategy.
 
-    Build it inside the strategy's scope, after `recipe.prepare`. Set `interrupt` to stop `fit` after its present call.
+    Build it inside the strategy's scope, after `optimizers.prepare`. Set `interrupt` to stop `fit` after its current
+    call.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class Loop:
         batch_size: int,
         seed: int,
         augment: Augment = Augment(),  # noqa: B008  # frozen
-        views: Views = Views(),  # noqa: B008  # frozen
+        tta: TTA = TTA(),  # noqa: B008  # frozen
     ) -> None:
         self.model = model
         self.data = data
@@ -71,36 +72,36 @@ class Loop:
         self.seed = seed
         self.interrupt = False
         self._augment = augment
-        self._views = views
-        self._halo = int(augmentation.mixes(augment))  # an image is mixed with the one before it in the global batch
+        self._tta = tta
+        self._halo = int(augmentation.mixes(augment))  # each image is mixed with its predecessor in the global batch
         self._classes = model.output_shape[-1]
         self._generators = [v for v in model.non_trainable_variables if v.path.endswith("seed_generator_state")]
         self._train_call = tf.function(self._train_steps)
-        self._logits_call = tf.function(self._everywhere)
+        self._logits_call = tf.function(self._all_logits)
         norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
         if strategy.num_replicas_in_sync > 1 and not all(norm.synchronized for norm in norms):
             raise ValueError(
-                "Several replicas need BatchNormalization(synchronized=True); else each keeps its own mean."
+                "Several replicas need BatchNormalization(synchronized=True); otherwise their statistics differ."
             )
         # XLA cannot compile a synchronised normalisation, whose sums run over replicas.
         gpu = uses_xla(strategy)
         xla = gpu and not any(norm.synchronized for norm in norms)
         self._differentiate = tf.function(self._gradients, jit_compile=True) if xla else self._gradients
-        self._parts = 1 if gpu or norms else -(-batch_size // PART)  # a batch is normalised as a whole
+        self._parts = 1 if gpu or norms else -(-batch_size // PART)  # normalisation needs all images of a batch
 
     def stop(self) -> None:
         """Set `interrupt`."""
         self.interrupt = True
 
     def feed(self, index: np.ndarray, epoch: int, first_step: int = 0) -> Iterator[tuple[Block, Any]]:
-        """The blocks of one epoch over the rows `index`, from `first_step` on, each with what `train` needs of it."""
+        """Blocks of one epoch over the rows `index`, from `first_step` on, each with the data source for `train`."""
         steps = self.data.steps_per_call(self.batch_size)
         blocks = epoch_blocks(index, self.batch_size, steps, self.seed, epoch)
         ahead = [block.after(first_step) for block in blocks if block.end > first_step]
         return self.data.feed(ahead, self.strategy, self._halo)
 
     def train(self, block: Block, source: Any, epoch: int) -> Call:
-        """Train on a block that `feed` gave in one compiled call; augmentation is a function of (seed, epoch, step)."""
+        """Train on a block from `feed` in one compiled call; augmentation is a function of (seed, epoch, step)."""
         steps = range(block.first_step, block.end)
         rows = zip(steps, block.rows, strict=True)
         draws = np.stack([augmentation.draw(self._augment, self.seed, epoch, step, row) for step, row in rows])
@@ -118,16 +119,16 @@ class Loop:
         return Call(block.rows.shape[1], losses, hits, bool(interrupted))
 
     def logits(self, data: Data, index: np.ndarray) -> np.ndarray:
-        """The model's answers in inference mode, the mean over its views, for `data` at `index`: (n, classes)."""
-        answers = []
+        """Logits (n, classes) of the images `index` of `data` in inference mode, averaged over the TTA views."""
+        found = []
         for block, source in data.feed(blocks(index, EVALUATION_BATCH), self.strategy):
             sizes = distribute_sizes(block.rows.shape[1], self.strategy)
-            answers.append(self._logits_call(data, source, sizes).numpy())
-        return np.concatenate(answers)
+            found.append(self._logits_call(data, source, sizes).numpy())
+        return np.concatenate(found)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the running average of the weights in their place, where the optimizer keeps one.
+        """In the block the weights are their moving average, if the optimizer has one.
 
         Keras's SwapEMAWeights swaps by adding and subtracting, which rounds the weights at every validation.
         """
@@ -149,12 +150,12 @@ class Loop:
     def _train_steps(
         self, source: Any, draws: Any, mixing: tf.Tensor, sizes: Any, steps: tf.Tensor, batch: tf.Tensor
     ) -> tf.Tensor:
-        """Sums of the losses, then counts of right answers, each (steps,), over this process's replicas."""
+        """Sums of the losses, then numbers of correct predictions, each (steps,), over this process's replicas."""
         variables = self.model.trainable_variables
         losses, hits = (tf.TensorArray(keras.config.floatx(), steps) for _ in range(2))
         for i in tf.range(steps):
             gradients, loss, hit = self.strategy.run(self._replica_step, (source, draws, mixing, sizes, i, batch))
-            # Summed first and applied once, so that clipping and averages of weights see the whole gradient.
+            # Summed first and applied once, so that clipping and weight averages see the full gradient.
             pairs = [(gradient, v.value) for gradient, v in zip(gradients, variables, strict=True)]
             self.model.optimizer.apply(self.strategy.extended.batch_reduce_to("SUM", pairs), variables)
             losses = losses.write(i, tf.add_n(self.strategy.experimental_local_results(loss)))
@@ -175,13 +176,13 @@ class Loop:
         targets = tf.one_hot(labels, self._classes, dtype=images.dtype)
         if self._halo:
             images, targets = augmentation.mix(images, targets, mixing[i])
-        # Divided by the whole batch: gradients are summed over replicas, whose shares may differ in size or be empty.
+        # Divided by the global batch: gradients are summed over replicas, whose shares may differ in size or be empty.
         weight = tf.cast(tf.minimum(size, 1), images.dtype)
         *gradients, loss, hits = self._over_parts(images, targets, weight / tf.cast(batch, images.dtype))
         return gradients, weight * loss, weight * hits
 
     def _over_parts(self, images: tf.Tensor, targets: tf.Tensor, weight: tf.Tensor) -> list[tf.Tensor]:
-        """What `_gradients` gives for the replica's share of the batch, summed over its parts."""
+        """`_gradients` of the replica's share of the batch, summed over its parts."""
         if self._parts == 1:
             self._reseed(0)
             return self._differentiate(images, targets, weight)
@@ -193,31 +194,31 @@ class Loop:
         return sums
 
     def _reseed(self, part: int | tf.Tensor) -> None:
-        """Make dropout a function of (seed, step, part, replica); Keras alone draws the same masks on every replica."""
+        """Make dropout a function of (seed, step, part, replica); Keras draws the same masks on every replica."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        for state in self._generators:  # Keras's pairs of a layer's seed and a counter
+        for state in self._generators:  # pairs of a layer's seed and a counter
             step, turn, place = (tf.cast(n, state.dtype) for n in (self.model.optimizer.iterations, part, replica))
             count = (step * self._parts + turn) * self.strategy.num_replicas_in_sync + place
             state.assign(tf.stack([state[0], count]))
 
     def _gradients(self, images: tf.Tensor, targets: tf.Tensor, weight: tf.Tensor) -> list[tf.Tensor]:
-        """The gradients, the sum of the losses and the count of right answers."""
+        """Gradients, the sum of the losses and the number of correct predictions."""
         with tf.GradientTape() as tape:
             logits = tf.cast(self.model(images, training=True), targets.dtype)
             losses = self.model.loss(targets, logits)
             loss = weight * tf.reduce_sum(losses)
-        right = tf.argmax(logits, axis=-1) == tf.argmax(targets, axis=-1)
+        correct = tf.argmax(logits, axis=-1) == tf.argmax(targets, axis=-1)
         gradients = tape.gradient(loss, self.model.trainable_variables)
-        return [*gradients, tf.reduce_sum(losses), tf.reduce_sum(tf.cast(right, losses.dtype))]
+        return [*gradients, tf.reduce_sum(losses), tf.reduce_sum(tf.cast(correct, losses.dtype))]
 
-    def _everywhere(self, data: Data, source: Any, sizes: Any) -> tf.Tensor:
+    def _all_logits(self, data: Data, source: Any, sizes: Any) -> tf.Tensor:
         return self.strategy.gather(self.strategy.run(self._replica_logits, (data, source, sizes)), axis=0)
 
     def _replica_logits(self, data: Data, source: Any, size: tf.Tensor) -> tf.Tensor:
         images, _ = data.take(source, 0)
-        views = augmentation.views(images, self._views)
-        answers = tf.add_n([tf.cast(self.model(view, training=False), images.dtype) for view in views]) / len(views)
-        return answers[:size]
+        views = augmentation.views(images, self._tta)
+        logits = tf.add_n([tf.cast(self.model(view, training=False), images.dtype) for view in views]) / len(views)
+        return logits[:size]
 
 
 def fit(
@@ -230,11 +231,11 @@ def fit(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     title: str = "training",
 ) -> History:
-    """Train until `epochs` are done or a callback sets `model.stop_training`; continue where `history` ends.
+    """Train for `epochs` epochs or until a callback sets `model.stop_training`; continue where `history` ends.
 
-    `train` and `validation` are rows of the loop's data. Keras callbacks get Keras's calls and logs; as with Keras's
-    `steps_per_execution`, batch hooks are called once a compiled call. The chief prints a line an epoch, and a bar on a
-    terminal. Raises Interrupted after `loop.interrupt`, and UserError for a loss that is not finite.
+    `train` and `validation` are row indices of the loop's data. Callbacks get Keras's calls and logs; as with Keras's
+    `steps_per_execution`, batch hooks are called once per compiled call. The chief prints one line per epoch, and a
+    progress bar on a terminal. Raises Interrupted after `loop.interrupt`, and UserError for a loss that is not finite.
     """
     history = history or History()
     hooks = keras.callbacks.CallbackList(list(callbacks), model=loop.model)
@@ -250,7 +251,7 @@ def fit(
         with loop.averaged():
             checked = score(loop.logits(loop.data, validation), loop.data.labels[validation])
         hooks.on_test_end(checked)
-        _refuse_divergence(loop, np.array([checked["loss"]]), "validation loss", epoch, history.progress.step)
+        _raise_if_diverged(loop, np.array([checked["loss"]]), "validation loss", epoch, history.progress.step)
         row |= {f"val_{name}": value for name, value in checked.items()} | {"time": time.time_ns() // 10**6}
         history.epochs.append(row)
         history.progress = Progress()
@@ -263,16 +264,16 @@ def fit(
 
 
 def _train_one(loop: Loop, train: np.ndarray, history: History, hooks: Any, title: str) -> dict[str, float]:
-    """One epoch, or what is left of it, with progress bar, batch hooks and curve; returns loss, accuracy, speed."""
+    """Run one epoch or the rest of it, with progress bar, batch hooks and curve; returns loss, accuracy and speed."""
     epoch, progress = len(history.epochs), history.progress
     start = time.perf_counter() - progress.seconds
-    silent = None if is_chief(loop.strategy) else True  # None: only on a terminal
-    with tqdm(total=len(train), desc=title, unit=" images", unit_scale=True, leave=False, disable=silent) as bar:
+    disable = None if is_chief(loop.strategy) else True  # None: only on a terminal
+    with tqdm(total=len(train), desc=title, unit=" images", unit_scale=True, leave=False, disable=disable) as bar:
         bar.update(progress.total.images)
         for block, source in loop.feed(train, epoch, progress.step):
             hooks.on_train_batch_begin(block.first_step)
             call = loop.train(block, source, epoch)
-            _refuse_divergence(loop, call.losses, "loss", epoch, block.first_step)
+            _raise_if_diverged(loop, call.losses, "loss", epoch, block.first_step)
             _advance(history, call, block, len(train), loop)
             progress.seconds = time.perf_counter() - start
             bar.update(block.rows.size)
@@ -290,22 +291,22 @@ def _train_one(loop: Loop, train: np.ndarray, history: History, hooks: Any, titl
 
 
 def _advance(history: History, call: Call, block: Block, images: int, loop: Loop) -> None:
-    """Add a call to the epoch's progress, and a point to the curve where enough images came together."""
+    """Add a call to the epoch's progress, and a point to the curve once it covers enough images."""
     progress, epoch = history.progress, len(history.epochs)
     progress.step, progress.total, progress.point = (
         block.end,
         progress.total + call.sums(),
         progress.point + call.sums(),
     )
-    # A point stands for as many images as a full call, so that an epoch's short last call is no outlier.
+    # A point covers at least the images of a full call, so that an epoch's short last call is no outlier.
     if progress.point.images >= STEPS_PER_CALL * loop.batch_size or progress.total.images == images:
         seen = epoch * images + progress.total.images
         history.curve.append({"epoch": epoch + 1, "images": seen, **progress.point.means()})
         progress.point = Sums()
 
 
-def _refuse_divergence(loop: Loop, losses: np.ndarray, name: str, epoch: int, first_step: int) -> None:
-    """Raise UserError where one of the `losses`, those of the steps up to the optimizer's last one, is not finite."""
+def _raise_if_diverged(loop: Loop, losses: np.ndarray, name: str, epoch: int, first_step: int) -> None:
+    """Raise UserError if one of the `losses`, those of the optimizer's last steps, is not finite."""
     if np.isfinite(losses).all():
         return
     bad = int(np.argmin(np.isfinite(losses)))
@@ -313,8 +314,8 @@ def _refuse_divergence(loop: Loop, losses: np.ndarray, name: str, epoch: int, fi
     optimizer.iterations.assign_sub(len(losses) - bad)
     raise UserError(
         f"The training diverged: {name} {losses[bad]} at step {first_step + bad} of epoch {epoch + 1}, learning rate "
-        f"{optimizer.learning_rate.numpy():.4g}. Expected a finite one. Lower optimizer.learning_rate, or set "
-        "optimizer.clip_norm or optimizer.schedule.warm_up. The last good checkpoint was kept."
+        f"{optimizer.learning_rate.numpy():.4g}. Expected a finite value. Lower optimizer.learning_rate, or set "
+        "optimizer.clip_norm or optimizer.schedule.warm_up. The last good checkpoint remains."
     )
 
 

@@ -1,4 +1,4 @@
-"""The load of the machine that trains, by MLflow's own collectors."""
+"""System metrics of the training machine, from MLflow's collectors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,20 +13,20 @@ class Machine:
     """CPU, memory, disk and network of this machine, and its GPUs where NVIDIA's library is installed."""
 
     def __init__(self) -> None:
-        begun = (_begun(kind) for kind in (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor))
-        self._monitors = [monitor for monitor in begun if monitor]
+        monitors = (_started(kind) for kind in (CPUMonitor, DiskMonitor, NetworkMonitor, GPUMonitor))
+        self._monitors = [monitor for monitor in monitors if monitor]
 
     def load(self) -> dict[str, float]:
-        """The values now by the names that MLflow's page of system metrics shows; of the CPU, since the last call."""
+        """Current values, named as on MLflow's page of system metrics; CPU load is the mean since the last call."""
         return {f"system/{name}": value for monitor in self._monitors for name, value in _read(monitor).items()}
 
 
-def _begun(kind: Callable[[], Any]) -> Any:
-    """The collector, after a first look, from which its later ones count; None where the machine has no such thing."""
+def _started(kind: Callable[[], Any]) -> Any:
+    """The collector after a first reading, which later ones refer to; None where the machine lacks the device."""
     try:
         monitor = kind()
         monitor.collect_metrics()
-    except Exception:  # no GPU, no network, a container that hides them: no reason not to train
+    except Exception:  # no GPU, no network, or a container that hides them must not prevent training
         return None
     monitor.clear_metrics()
     return monitor

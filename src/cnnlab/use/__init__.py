@@ -1,1 +1,1 @@
-"""Using a trained network: which one, what it tells of pictures, files for other programs, a server, a page."""
+"""Use a trained network: predict, export, serve, demo; and doctor, which checks the machine."""

@@ -1,6 +1,5 @@
-"""A page, on this machine only, that tells what a dropped picture shows and where the network sees it."""
+"""A local page that classifies an image dropped on it, and shows what the network sees."""
 
-import json
 import os
 import tempfile
 import threading
@@ -18,198 +17,189 @@ from matplotlib import colormaps
 from PIL import Image
 
 from cnnlab import params
-from cnnlab.classifier import Classifier, fitted
-from cnnlab.data.decode import any_picture
+from cnnlab.data.decode import read_image
 from cnnlab.data.store import open_processed
 from cnnlab.errors import UserError, on_interrupt
 from cnnlab.files import MODELS
-from cnnlab.see import attribution, draw, layers
-from cnnlab.use.network import Network, asked
+from cnnlab.see import attribution, layers, plots
+from cnnlab.tracking.classifier import Classifier, fitted
+from cnnlab.train.outputs import Outputs
+from cnnlab.use import network
 from cnnlab.use.port import HOST, check_free
 
-SIDE = 384  # pixels at least of a picture that is enlarged
-EXAMPLES = 4  # classes of a data set of which a picture is offered
-NAMED = 12  # classes at most that are listed
-TOP = 5  # classes whose probabilities are shown
-LOADED = 4  # networks at most that stay in memory
-HEAT = 0.6  # how much the heat of Grad-CAM covers the picture
+SIDE = 384  # pixels: small images are enlarged at least to this
+EXAMPLES = 4  # example images per data set, of different classes
+LISTED = 12  # class names at most
+TOP = 5  # classes with probabilities
+CACHED = 4  # networks in memory
+OPACITY = 0.6  # of Grad-CAM over the image
 
 TITLE = """<h1>What does the network see?</h1>
-<p>Drop a picture. A network that was trained here tells what it shows, where in the picture it finds that, and what
-each of its layers answers. The picture stays on this machine.</p>"""
+<p>Drop an image. A network trained on this machine classifies it, and shows where in the image it finds the class and
+what its layers compute. The image stays on this machine.</p>"""
 STYLE = """
 .gradio-container {max-width: 1180px !important; margin: 0 auto !important}
 h1 {font-size: 1.9rem; font-weight: 650; margin: .4rem 0 .2rem}
-#mistake p {border-left: 4px solid #b5442e; background: #fbeeea; color: #5c1d10; padding: .6rem .9rem}
-#mistake:not(:has(p)) {display: none}
-#seen, #cam, #maps {padding-top: 2.2rem}
-#seen img, #cam img, .gallery img {image-rendering: pixelated}
-#picture img {width: 100%; height: 100%; object-fit: contain}
+#error p {border-left: 4px solid #b5442e; background: #fbeeea; color: #5c1d10; padding: .6rem .9rem}
+#error:not(:has(p)) {display: none}
+#input, #cam, #maps {padding-top: 2.2rem}
+#input img, #cam img, .gallery img {image-rendering: pixelated}
+#image img {width: 100%; height: 100%; object-fit: contain}
 #maps img {background: white}
 """
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A trained variant, with what metrics.json says of it."""
+    """A trained variant with its metrics."""
 
     variant: str
     data: str
     metrics: Mapping[str, float]
 
 
-Load = Callable[[str], Network]  # from a variant's name; raises UserError where its files are gone or damaged
+Load = Callable[[str], network.TrainedNetwork]  # of a variant; raises UserError if its files are missing or damaged
 
 
 def trained(parameters: params.Params) -> dict[str, Choice]:
-    """Every network that is trained, by the name it has on the page: set by set, from the worst to the best.
+    """All trained networks by their names on the page: by data set, and within one from the worst to the best.
 
-    Raises UserError where there is none, and where a metrics.json is damaged.
+    Raises UserError if there are none, or if a metrics.json is damaged.
     """
     known = {**params.variants(parameters), **parameters.on_demand}
     choices = []
     for name, variant in known.items():
-        path = MODELS / variant.data / name / "metrics.json"
-        try:
-            choices.append(Choice(name, variant.data, json.loads(path.read_text())))
-        except FileNotFoundError:
-            continue
-        except ValueError as error:
-            raise UserError(
-                f"Invalid {path}. Expected JSON, as training writes it. Received: {error}. "
-                f"Run: make train VARIANT={name}"
-            ) from error
+        outputs = Outputs(variant.data, name)
+        if outputs.exist():
+            choices.append(Choice(name, variant.data, outputs.metrics()))
     if not choices:
         raise UserError(
             f"No trained network in {MODELS}. Expected one of: {', '.join(known)}. "
-            "Run: make repro, or make train VARIANT=improved"
+            "To fix this, run: make repro, or make train VARIANT=improved"
         )
-    sets = [*parameters.data, *parameters.optional_data]
+    sets = [*parameters.data]
     choices.sort(key=lambda choice: (sets.index(choice.data), choice.metrics["validation_accuracy"]))
     return {f"{choice.data} / {choice.variant}": choice for choice in choices}
 
 
 def about(choice: Choice, classes: Sequence[str]) -> str:
-    """A paragraph of HTML on a network: its size, how often it is right, what it knows."""
+    """An HTML paragraph: the network's size, accuracies and classes."""
     metrics = choice.metrics
-    listed = ", ".join(classes[:NAMED]) + (f" and {len(classes) - NAMED} more" if len(classes) > NAMED else "")
+    listed = ", ".join(classes[:LISTED]) + (f" and {len(classes) - LISTED} more" if len(classes) > LISTED else "")
     return (
-        f"<p>{metrics['parameters']:,} parameters. Right for {100 * metrics['validation_accuracy']:.1f} % of the "
-        f"validation images and {100 * metrics['test_accuracy']:.1f} % of the test images. "
+        f"<p>{metrics['parameters']:,} parameters, {100 * metrics['validation_accuracy']:.1f} % validation accuracy, "
+        f"{100 * metrics['test_accuracy']:.1f} % test accuracy. "
         f"It knows {len(classes)} classes and nothing else: {escape(listed)}.</p>"
     )
 
 
-def enlarged(picture: np.ndarray) -> np.ndarray:
-    """A uint8 picture, grey or RGB, as RGB with every pixel repeated until a side has `SIDE` or more."""
-    times = -(-SIDE // max(picture.shape[:2]))
-    height, width, _ = picture.shape
-    return np.broadcast_to(picture, (height, width, 3)).repeat(times, axis=0).repeat(times, axis=1)
+def enlarged(image: np.ndarray) -> np.ndarray:
+    """Repeat the pixels of a uint8 image (height, width, 1 or 3) until a side has `SIDE` or more; returns RGB."""
+    times = -(-SIDE // max(image.shape[:2]))
+    return np.broadcast_to(image, (*image.shape[:2], 3)).repeat(times, axis=0).repeat(times, axis=1)
 
 
-def heated(picture: np.ndarray, cam: np.ndarray) -> np.ndarray:
-    """Grad-CAM (height, width) from black over red to yellow upon the grey of a uint8 picture; uint8 RGB."""
-    grey = picture.mean(axis=2, keepdims=True) / 255
+def overlay(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
+    """Grad-CAM (height, width), black to yellow, over a uint8 image in grey; returns uint8 RGB."""
+    grey = image.mean(axis=2, keepdims=True) / 255
     heat = colormaps["inferno"](cam / max(float(cam.max()), 1e-12))[..., :3]
-    return np.asarray(np.round(255 * ((1 - HEAT) * grey + HEAT * heat)), np.uint8)
+    return np.asarray(np.round(255 * ((1 - OPACITY) * grey + OPACITY * heat)), np.uint8)
 
 
-def drawn_maps(model: keras.Model, picture: np.ndarray) -> Image.Image:
-    """The figure of `draw.maps`: the uint8 picture and the strongest maps of each layer."""
+def feature_maps(model: keras.Model, image: np.ndarray) -> Image.Image:
+    """A figure of a uint8 image and the strongest feature maps of each layer."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "maps.png"
-        draw.maps(path, picture, layers.feature_maps(model, picture))
+        plots.maps(path, image, layers.feature_maps(model, image))
         with Image.open(path) as figure:
             return figure.convert("RGB")
 
 
-def look(classifier: Classifier, dropped: np.ndarray) -> list[Any]:
-    """What the page shows of a picture, uint8 (height, width, 3) of any size: probabilities, input, Grad-CAM, maps."""
-    whole = classifier.network
-    model = whole.get_layer(whole.name)  # the network alone, within what `nets.whole` adds to it
-    picture = fitted(dropped, whole.input_shape[1:])
+def explain(classifier: Classifier, dropped: np.ndarray) -> list[Any]:
+    """Probabilities, network input, Grad-CAM and feature maps of a uint8 image (height, width, 3) of any size."""
+    complete = classifier.network
+    model = complete.get_layer(complete.name)  # without the preprocessing that `nets.inference` adds
+    image = fitted(dropped, complete.input_shape[1:])
     (probabilities,) = classifier.probabilities([dropped])
     label = int(probabilities.argmax())
-    (cam,) = attribution.grad_cam(model, picture[None], np.array([label]))
-    size = f"{picture.shape[1]}×{picture.shape[0]}"
+    (cam,) = attribution.grad_cam(model, image[None], np.array([label]))
+    size = f"{image.shape[1]}×{image.shape[0]}"
     return [
         dict(zip(classifier.classes, probabilities.tolist(), strict=True)),
-        gr.update(value=enlarged(picture), label=f"The network gets {size} pixels"),
-        gr.update(value=enlarged(heated(picture, cam)), label=f"Grad-CAM: what speaks for {classifier.classes[label]}"),
-        drawn_maps(model, picture),
+        gr.update(value=enlarged(image), label=f"Network input, {size} pixels"),
+        gr.update(value=enlarged(overlay(image, cam)), label=f"Grad-CAM: evidence for {classifier.classes[label]}"),
+        feature_maps(model, image),
     ]
 
 
-def answer(choice: Choice, load: Load, dropped: Mapping[str, Any] | None) -> list[Any]:
-    """Values of the page's outputs: about the network, a mistake, and `look`'s, which are empty without a picture."""
-    facts, shown = "", [gr.update(value=None)] * 4
+def respond(choice: Choice, load: Load, dropped: Mapping[str, Any] | None) -> list[Any]:
+    """Values of the page's outputs: `about`, an error message, and those of `explain`, empty without an image."""
+    description, message, shown = "", "", [gr.update(value=None)] * 4
     try:
         classifier = load(choice.variant).classifier
-        facts = about(choice, classifier.classes)
+        description = about(choice, classifier.classes)
         if dropped is not None:
-            shown = look(classifier, any_picture(Path(dropped["path"])))
+            shown = explain(classifier, read_image(Path(dropped["path"])))
     except UserError as error:
-        told = str(error) if dropped is None else str(error).replace(dropped["path"], dropped["orig_name"] or "picture")
-        return [facts, _mistake(told), *shown]
-    return [facts, "", *shown]
-
-
-def _mistake(told: str) -> str:
-    return f'<p role="alert">{escape(told)}</p>'
+        message = str(error)
+        if dropped is not None:
+            message = message.replace(dropped["path"], dropped["orig_name"] or "image")
+        message = f'<p role="alert">{escape(message)}</p>'
+    return [description, message, *shown]
 
 
 def write_examples(sets: Sequence[str], folder: Path) -> list[str]:
-    """Write a test picture of each of the first classes of data sets into `folder`; returns the files."""
-    files = []
+    """Write one test image for each of the first classes of the data sets into `folder`; returns the paths."""
+    paths = []
     for name in sets:
         data = open_processed(name)
         for label in np.unique(data.test_labels)[:EXAMPLES]:
             row = np.flatnonzero(data.test_labels == label)[:1]
-            (picture,) = np.asarray(data.test_images[row])
+            (image,) = np.asarray(data.test_images[row])
             path = folder / f"{name}-{label}.png"
-            Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).save(path)
-            files.append(str(path))
-    return files
+            Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(path)
+            paths.append(str(path))
+    return paths
 
 
 def build(choices: Mapping[str, Choice], load: Load, examples: Sequence[str]) -> gr.Blocks:
-    """The page: one of `choices` above, a picture on the left, what the network sees on the right and below."""
+    """The page: choice of a network, an image on the left, what the network sees on the right and below."""
     page = gr.Blocks(title="What does the network see?", analytics_enabled=False)
     with page:
         gr.HTML(TITLE)
-        network = gr.Radio([*choices], value=[*choices][-1], label="Data set / network", elem_id="network")
-        facts = gr.HTML(elem_id="facts")
+        chosen = gr.Radio([*choices], value=[*choices][-1], label="Data set / network", elem_id="network")
+        description = gr.HTML(elem_id="about")
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
-                picture = gr.Image(
-                    label="Your picture",
+                image = gr.Image(
+                    label="Your image",
                     type="filepath",
                     sources=["upload", "clipboard"],
                     buttons=[],
                     height=320,
-                    elem_id="picture",
+                    elem_id="image",
                 )
-                gr.Examples([*examples], picture, label="Or a test image, which no network learnt from")
+                gr.Examples([*examples], image, label="Or a test image, not used in training")
             with gr.Column(scale=3, min_width=320):
-                mistake = gr.HTML(elem_id="mistake")
-                told = gr.Label(label="It shows", num_top_classes=TOP, elem_id="told")
+                message = gr.HTML(elem_id="error")
+                label = gr.Label(label="Prediction", num_top_classes=TOP, elem_id="prediction")
                 with gr.Row():
-                    seen, cam = (
-                        gr.Image(label=label, format="png", buttons=[], min_width=240, elem_id=name)
-                        for name, label in (("seen", "What the network gets"), ("cam", "Grad-CAM"))
+                    network_input, cam = (
+                        gr.Image(label=title, format="png", buttons=[], min_width=240, elem_id=name)
+                        for name, title in (("input", "Network input"), ("cam", "Grad-CAM"))
                     )
         maps = gr.Image(
-            label="What the layers answer: the strongest maps of each, first layer on top; white is much",
+            label="Activations: the strongest feature maps of each layer, first layer on top; brighter is larger",
             format="png",
             buttons=["fullscreen"],
             elem_id="maps",
         )
-        # preprocess=False, the file as it came: Gradio's reading forgets what is transparent, and fails without words.
+        # preprocess=False, the file as uploaded: Gradio's own decoder drops transparency and hides why it fails.
         gr.on(
-            [page.load, network.change, picture.change],
-            lambda title, dropped: answer(choices[title], load, dropped),
-            [network, picture],
-            [facts, mistake, told, seen, cam, maps],
+            [page.load, chosen.change, image.change],
+            lambda title, dropped: respond(choices[title], load, dropped),
+            [chosen, image],
+            [description, message, label, network_input, cam, maps],
             preprocess=False,
             show_progress="minimal",
             trigger_mode="always_last",
@@ -219,27 +209,27 @@ def build(choices: Mapping[str, Choice], load: Load, examples: Sequence[str]) ->
 
 
 def serve(parameters: params.Params, port: int) -> None:
-    """Serve the page on 127.0.0.1 until Ctrl-C; dropped pictures are removed then.
+    """Serve the page on 127.0.0.1 until Ctrl-C; uploaded images are removed then.
 
-    Raises UserError where no network is trained, and where the port is taken.
+    Raises UserError if no network is trained or the port is in use.
     """
     check_free(port)
     choices = trained(parameters)
-    load = lru_cache(LOADED)(lambda variant: asked(parameters, variant, ""))
-    # Gradio would report its use and look for a newer version; and it asks itself, which a proxy would not let it.
+    load = lru_cache(CACHED)(lambda variant: network.load(parameters, variant, ""))
+    # Gradio would report its use and check for updates; it also calls itself, which must not go through a proxy.
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "NO_PROXY": HOST, "no_proxy": HOST}
     with tempfile.TemporaryDirectory(prefix="cnnlab-demo-") as folder:
-        os.environ["GRADIO_TEMP_DIR"] = f"{folder}/dropped"
+        os.environ["GRADIO_TEMP_DIR"] = f"{folder}/uploads"
         examples = write_examples([*dict.fromkeys(choice.data for choice in choices.values())], Path(folder))
         _launch(build(choices, load, examples), port)
-        print(f"The page: http://{HOST}:{port} (Ctrl-C ends it)", flush=True)
+        print(f"The page: http://{HOST}:{port} (Ctrl-C stops it)", flush=True)
         done = threading.Event()
         with on_interrupt(done.set, "the page is closed"):
             done.wait()
 
 
 def _launch(page: gr.Blocks, port: int) -> None:
-    system = ["system-ui", "sans-serif"]  # others would come from another host
+    system = ["system-ui", "sans-serif"]  # web fonts would be loaded from another host
     page.launch(
         server_name=HOST,
         server_port=port,

@@ -1,80 +1,85 @@
-"""Which trained network is used: the champion that MLflow's registry names, or a variant's of models/."""
+"""Load a trained network: that of a variant, or the champion of a data set."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
-import mlflow
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-
-from cnnlab import params, registry, track
-from cnnlab.classifier import Classifier
-from cnnlab.data.store import open_processed
-from cnnlab.errors import UserError
-from cnnlab.files import MODELS
-from cnnlab.nets.whole import whole
-from cnnlab.params.recipe import Views
+from cnnlab import params
+from cnnlab.data.store import read_card
+from cnnlab.errors import UserError, masked
+from cnnlab.params.recipe import TTA
+from cnnlab.tracking import local
+from cnnlab.tracking.classifier import Classifier
+from cnnlab.train.outputs import Outputs
 
 
 @dataclass(frozen=True)
-class Network:
-    """A trained network with its preprocessing, the data set it was trained for, and what it is called there."""
+class TrainedNetwork:
+    """A classifier with its preprocessing, the data set it was trained on, and its variant or version."""
 
     classifier: Classifier
     data: str
     name: str
 
 
-def asked(parameters: params.Params, variant: str | None, data: str) -> Network:
-    """The trained network of a variant's first seed, or where none is named the champion of `data`.
+def load(parameters: params.Params, variant: str | None, data: str) -> TrainedNetwork:
+    """Load the network of a variant's first seed; if `variant` is None, the champion of `data`.
 
-    Raises UserError where there is none yet.
+    Raises UserError if it has not been trained yet.
     """
     if variant is None:
         return champion(data)
-    data = params.variant(parameters, variant).data
-    folder = MODELS / data / variant
-    try:
-        views = Views(**json.loads((folder / "run.json").read_text())["views"])
-        model = keras.saving.load_model(folder / "model.keras", compile=False)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"No trained network in {folder}: {error}. Expected model.keras and run.json. "
-            f"Run: make train VARIANT={variant} SEEDS=1"
-        ) from error
-    return Network(Classifier(whole(model, views), open_processed(data).card["classes"]), data, variant)
+    outputs = Outputs(params.variant(parameters, variant).data, variant)
+    views, path = TTA(**outputs.record()["tta"]), outputs.model()
+    import keras  # noqa: PLC0415  # takes seconds, and an error above should not
+
+    from cnnlab.nets.inference import inference_model  # noqa: PLC0415
+
+    model = inference_model(keras.saving.load_model(path, compile=False), views)
+    return TrainedNetwork(Classifier(model, read_card(outputs.data)["classes"]), outputs.data, variant)
 
 
-def champion(data: str) -> Network:
-    """The champion of a data set, as MLflow keeps it. Raises UserError where there is none."""
-    version, folder = champion_files(data)
-    files = folder / "artifacts"
-    # Not MLflow's own loader: it would run the program that lies there.
+def champion(data: str) -> TrainedNetwork:
+    """Load the champion of a data set from MLflow's registry. Raises UserError if there is none."""
+    version = champion_version(data)
+    files = version.folder / "artifacts"
+    classes = json.loads((files / "classes.json").read_text(encoding="utf-8"))
+    import keras  # noqa: PLC0415
+
+    # Without MLflow's loader, which would run the program stored in the folder.
     model = keras.saving.load_model(files / "network.keras", compile=False)
-    classifier = Classifier(model, json.loads((files / "classes.json").read_text(encoding="utf-8")))
-    return Network(classifier, data, version.tags.get("variant", f"version-{version.version}"))
+    return TrainedNetwork(Classifier(model, classes), data, version.tags.get("variant", f"version-{version.version}"))
 
 
-def champion_files(data: str) -> tuple[ModelVersion, Path]:
-    """What the registry says of a data set's champion, and the folder of its files.
+def champion_version(data: str) -> local.Version:
+    """The registered version that is the champion of a data set, with its files on this machine.
 
-    Raises UserError where there is none, and where MLflow does not give it.
+    Raises UserError if there is none, or if MLflow cannot deliver its files.
     """
-    store = track.client()
-    mlflow.set_tracking_uri(track.tracking_uri())  # to which a server's addresses of artifacts are relative
+    return local.champion(data) or _download_champion(data)
+
+
+def _download_champion(data: str) -> local.Version:
+    import mlflow  # noqa: PLC0415  # takes seconds, which the default store does not need
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    from cnnlab.tracking import registry  # noqa: PLC0415
+    from cnnlab.tracking.store import client, tracking_uri  # noqa: PLC0415
+
+    store = client()
+    mlflow.set_tracking_uri(tracking_uri())  # a server's artifact addresses are relative to it
     try:
         version = registry.champion(store, data)
-        folder = mlflow.artifacts.download_artifacts(version.source) if version else ""
+        folder = registry.download(store, version) if version else Path()
     except (MlflowException, OSError) as error:
         raise UserError(
-            f"MLflow does not give the champion of {data}. Expected its files in the store. "
-            f"Received: {track.masked(str(error).partition(chr(10))[0])}"
+            f"Cannot load the champion of {data} from MLflow. Expected: its files in the store. "
+            f"Received: {masked(str(error).partition(chr(10))[0])}"
         ) from error
     if version is None:
         raise UserError(
-            f"No champion of {data}. Expected alias {registry.CHAMPION!r} of model {registry.name_of(data)!r} in "
-            "MLflow's registry, which the first finished training of that data set makes. Run: make repro"
+            f"No champion of {data}. Expected: alias {local.CHAMPION!r} of model {local.model_name(data)!r} in MLflow, "
+            "which the first finished training on that data set sets. To fix this, run: make repro, or make train with "
+            "VARIANT=… of that data set."
         )
-    return version, Path(folder)
+    return local.Version(version.name, version.version, version.tags, folder)

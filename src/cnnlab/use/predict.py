@@ -1,4 +1,4 @@
-"""What a trained network tells of picture files: named ones, folders, patterns, standard input."""
+"""Classify image files: named files, folders, glob patterns, standard input."""
 
 import glob
 import io
@@ -9,40 +9,41 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cnnlab.classifier import BATCH, Classifier, fitted
-from cnnlab.data.decode import SUFFIXES, any_picture
+from cnnlab.data.decode import SUFFIXES, read_image
 from cnnlab.errors import UserError
+from cnnlab.tracking.classifier import BATCH, Classifier, fitted
 
 STDIN = "-"
-Source = tuple[str, Path | BinaryIO]  # how a picture is called, and where it is
+Source = tuple[str, Path | BinaryIO]  # the name of an image, and its content
 
 
 def predict(classifier: Classifier, names: Sequence[str], top: int) -> None:
-    """Print a line a picture: its name, and the `top` likeliest classes with their probabilities, in percent.
+    """Print one line per image: its name, and the `top` most probable classes with their probabilities in percent.
 
-    `names` are files, folders (all pictures below them), patterns such as `*.png`, and `-` for standard input: one
-    picture, or the names of pictures, a line each. A picture that cannot be read gets its line on standard error, the
-    others go on, and a UserError at the end counts them.
+    `names` are files, folders (searched recursively), patterns such as `*.png`, and `-` for standard input: one image,
+    or a list of names, one per line. An image that cannot be read is reported on standard error, the others are
+    classified, and a UserError at the end counts the failures.
     """
-    found = [*sources(names)]
-    width = max((len(name) for name, _ in found), default=0)
+    images = [*sources(names)]
+    width = max((len(name) for name, _ in images), default=0)
     shape = classifier.network.input_shape[1:]
-    broken = 0
-    for start in range(0, len(found), BATCH):
-        waiting = []
-        for name, source in found[start : start + BATCH]:
+    failed = 0
+    for start in range(0, len(images), BATCH):
+        batch = []
+        for name, source in images[start : start + BATCH]:
             try:
-                waiting.append((name, fitted(any_picture(source, name), shape)))  # whole ones would fill the memory
+                image = fitted(read_image(source, name), shape)  # at full size, a batch could fill the memory
+                batch.append((name, image))
             except UserError as error:
-                broken += 1
+                failed += 1
                 print(f"{name:{width}}  {error}", file=sys.stderr, flush=True)
-        _tell(classifier, waiting, top, width)
-    if broken:
-        raise UserError(f"{broken} of {len(found)} pictures could not be read, as said above.")
+        _print_classes(classifier, batch, top, width)
+    if failed:
+        raise UserError(f"{failed} of {len(images)} images could not be read; the lines above say why.")
 
 
 def sources(names: Sequence[str]) -> Iterator[Source]:
-    """The pictures that `names` mean, in order; a name that means none stands for itself."""
+    """Expand `names` to images, in order. A name without a match is yielded as a file, and fails when it is read."""
     for name in names:
         if name == STDIN:
             yield from _standard_input()
@@ -51,7 +52,7 @@ def sources(names: Sequence[str]) -> Iterator[Source]:
 
 
 def _files(name: str) -> list[Path]:
-    """The pictures of a folder, or the files of a pattern; none where there are none, or where they cannot be read."""
+    """The images in a folder, or the files that match a pattern; empty for an existing file or an unreadable folder."""
     path = Path(name)
     try:
         if path.is_dir():
@@ -65,16 +66,16 @@ def _standard_input() -> Iterator[Source]:
     content = sys.stdin.buffer.read()
     try:
         lines = content.decode().splitlines()
-    except UnicodeDecodeError:  # no picture format of any use is text
+    except UnicodeDecodeError:  # an image: no common format is valid UTF-8
         yield "standard input", io.BytesIO(content)
     else:
         yield from sources([line for line in lines if line.strip() not in ("", STDIN)])
 
 
-def _tell(classifier: Classifier, pictures: Sequence[tuple[str, np.ndarray]], top: int, width: int) -> None:
-    told = classifier.probabilities([picture for _, picture in pictures])
+def _print_classes(classifier: Classifier, images: Sequence[tuple[str, np.ndarray]], top: int, width: int) -> None:
+    probabilities = classifier.probabilities([image for _, image in images])
     longest = max(map(len, classifier.classes))
-    for (name, _), row in zip(pictures, told, strict=True):
+    for (name, _), row in zip(images, probabilities, strict=True):
         best = np.argsort(-row, kind="stable")[:top]
         classes = "  ".join(f"{classifier.classes[index]:{longest}} {100 * row[index]:5.1f} %" for index in best)
         print(f"{name:{width}}  {classes}", flush=True)

@@ -1,0 +1,1 @@
+"""Evaluation of trained networks: scores, calibration, confusion matrices, and effects of changes."""

@@ -1,1 +1,0 @@
-"""What finished runs show: metrics, intervals, figures, reports."""

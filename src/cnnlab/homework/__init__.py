@@ -1,0 +1,1 @@
+"""The page that answers the two questions of the homework."""

@@ -1,0 +1,127 @@
+"""Tables behind the homework page: variants, classes, errors, calibration, ablation, sweep and transfers."""
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import pandas as pd
+
+from cnnlab import params
+from cnnlab.errors import UserError
+from cnnlab.evaluation.results import Evaluation, first_seed
+from cnnlab.files import REPORTS, verified
+from cnnlab.report.tables import records
+
+# Tables below reports/, by the paths under which the page cites them
+VARIANTS, CLASSES = "homework/variants.csv", "homework/classes.csv"
+CALIBRATION, ERRORS, STEPS = "homework/calibration.csv", "homework/mistakes.csv", "homework/changes.csv"
+EFFECTS, LADDER, RUNS = "ablation/effects.csv", "ablation/ladder.csv", "ablation/runs.csv"
+TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
+CHANGES, LAYERS, LACKING = "transfer/changes.csv", "transfer/layers.csv", "transfer/lacking.csv"
+TRANSFERS, TRANSFER_EFFECTS = "transfer/runs.csv", "transfer/effects.csv"
+STUDIES = (EFFECTS, LADDER, RUNS, TRIALS, IMPORTANCES, CHANGES, LAYERS, LACKING, TRANSFERS, TRANSFER_EFFECTS)
+SHOWN = 18  # errors in the figure
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The tables behind the page, and what they are about."""
+
+    before: str  # the variant that the homework asks to improve
+    after: str  # of the others, the one with the best validation accuracy; `before` if there is no other
+    searched: str | None  # the base of the sweep; None if it searched on another data set
+    budget: str
+    tables: dict[str, pd.DataFrame]
+
+    def __getitem__(self, file: str) -> pd.DataFrame:
+        return self.tables[file]
+
+    def variant(self, name: str) -> dict[str, Any]:
+        """The row of a variant."""
+        return records(self[VARIANTS][self[VARIANTS]["variant"] == name])[0]
+
+    @property
+    def compared(self) -> list[str]:
+        """`before` and `after`, once if they are the same."""
+        return list(dict.fromkeys((self.before, self.after)))
+
+
+def gather(parameters: params.Params) -> Findings:
+    """Read the tables of the evaluations and studies, and derive those of the page.
+
+    The best variant is the one with the highest mean validation accuracy. Raises UserError if a table is missing or
+    damaged.
+    """
+    before = parameters.ablation.base
+    on_demand = {name: v for name, v in parameters.on_demand.items() if _is_evaluated(parameters, name)}
+    known = {**params.variants(parameters), **on_demand}
+    names = [name for name, variant in known.items() if variant.data == parameters.ablation.data]
+    variants = pd.DataFrame([_variant(name) for name in names])
+    others = variants[variants["variant"] != before]
+    after = str(others["variant"].iloc[others["validation_accuracy"].argmax()]) if len(others) else before
+    bins = {name: first_seed(Evaluation(name).table("calibration")) for name in (before, after)}
+    derived = {
+        VARIANTS: variants,
+        CLASSES: _classes(before, after),
+        CALIBRATION: pd.concat(bins, names=["variant"]).reset_index("variant"),
+        ERRORS: first_seed(Evaluation(after).table("errors")).head(SHOWN),
+        STEPS: _steps(parameters),
+    }
+    commands = {file: f"rm -r {(REPORTS / file).parent} && make repro" for file in STUDIES}
+    studies = {file: pd.read_csv(verified(REPORTS / file, command)) for file, command in commands.items()}
+    searched = parameters.sweep.base if parameters.sweep.data == parameters.ablation.data else None
+    return Findings(before, after, searched, parameters.budget, derived | studies)
+
+
+def _is_evaluated(parameters: params.Params, name: str) -> bool:
+    """Whether this checkout has an evaluation of the variant's current recipe."""
+    evaluation = Evaluation(name)
+    if not evaluation.folder.exists():
+        return False
+    recipe = json.loads(params.runs(parameters, name)[0].model_dump_json())
+    return bool(recipe.items() <= evaluation.recipe().items())
+
+
+def _variant(name: str) -> dict[str, Any]:
+    """A row of variants.csv: means over runs, errors of all runs; gap and calibration error in percentage points."""
+    evaluation = Evaluation(name)
+    runs, means = evaluation.table("runs"), evaluation.metrics()
+    try:
+        return {
+            "variant": name,
+            "n": means.pop("seeds"),
+            **{key: value for key, value in means.items() if key != "interval"},
+            "gap": 100 * (means["train_accuracy"] - means["validation_accuracy"]),
+            "calibration_error": 100 * means["calibration_error"],
+            **{column: runs[column].sum() for column in ("errors", "confident_errors")},
+            "run_ids": " ".join(runs["run_id"]),
+        }
+    except KeyError as error:
+        raise UserError(
+            f"Outdated {evaluation.folder}. Expected {error} in runs.csv and metrics.json. Received: no such column. "
+            f"To fix this, run: {evaluation.command}"
+        ) from error
+
+
+def _classes(before: str, after: str) -> pd.DataFrame:
+    """One row per class: recall before and after, in [0, 1], and the gain in points, in descending order of gain."""
+    old, new = (first_seed(Evaluation(name).table("classes")) for name in (before, after))
+    table = old.merge(new, on="class", suffixes=("_before", "_after"), how="left")
+    table = table.rename(columns={"recall_before": "before", "recall_after": "after"})
+    table["gain"] = 100 * (table["after"] - table["before"])
+    columns = ["class", "before", "after", "gain", "run_id_before", "run_id_after"]
+    return table[columns].sort_values("gain", ascending=False)
+
+
+def _steps(parameters: params.Params) -> pd.DataFrame:
+    """One row per parameter that a step of the ladder changes: step, the one below, parameter, old and new value."""
+    dumps = {name: params.variant(parameters, name).model_dump() for name in parameters.ablation.ladder}
+    steps = {name: pd.json_normalize(dump, sep=".").to_dict("records")[0] for name, dump in dumps.items()}
+    rows = [
+        {"step": step, "below": below, "knob": key, "from": steps[below].get(key), "to": steps[step].get(key)}
+        for below, step in pairwise(steps)
+        for key in dict.fromkeys([*steps[step], *steps[below]])
+        if key not in ("epochs", "validation") and steps[below].get(key) != steps[step].get(key)
+    ]
+    return pd.DataFrame(rows, columns=["step", "below", "knob", "from", "to"], dtype=object)

@@ -1,0 +1,218 @@
+"""Question 1 of the homework, section by section: sentences generated from tables, which they cite."""
+
+from cnnlab.homework.findings import CLASSES, EFFECTS, IMPORTANCES, LADDER, RUNS, STEPS, TRIALS, VARIANTS, Findings
+from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures
+from cnnlab.report.document import EVERY_ROW, TEST_ACCURACY, Claim, Page
+from cnnlab.report.tables import records
+
+IMPORTANT = 5  # settings of a sweep that are listed
+
+
+def write(found: Findings, page: Page) -> None:
+    """Write the sections of the question to `page`."""
+    page.heading("Homework, question 1: what improves the CIFAR-10 network, and what makes it worse", 1)
+    page.text(
+        "Generated from the tables of the last pipeline run, budget {budget}. The number after a sentence links to "
+        "the table rows behind it, which name the MLflow runs.",
+        budget=found.budget,
+    )
+    for section in (answer, variants, ladder, factors, sweep, overfitting, classes, errors):
+        section(found, page)
+    page.heading("How this was measured")
+    page.text(
+        "An effect is the mean of paired differences in validation accuracy over seeds, with a 95 % Student t "
+        "interval. A verdict requires p < 5 % after Holm's correction, which covers all single changes together "
+        "and all steps of the ladder together; so an interval can exclude 0 while the verdict is no evidence. "
+        "Pruning, early stopping, the search and the selection of the best variant use validation images, never "
+        "the test set. Intervals of the test accuracy are over seeds or, for a single training run, over test "
+        "images (Wilson); the latter do not cover seed-to-seed variation. Learning curves, confusion "
+        "matrices, errors, calibration and the table of classes show the first seed."
+    )
+
+
+def answer(found: Findings, page: Page) -> None:
+    """The answer in plain words: the best variant, what improves or worsens the network, and the largest gain."""
+    page.heading("The answer")
+    claims = []
+    if found.after != found.before:
+        old, new = found.variant(found.before), found.variant(found.after)
+        high, low = new["test_accuracy"], old["test_accuracy"]
+        values = {"high": high, "low": low, "points": 100 * (high - low), "n": new["n"], "n_before": old["n"]}
+        english = (
+            "{after} classifies {high:percent} of the test images correctly, {before} {low:percent}: a difference "
+            "of {points:points} percentage points (training runs: {n} and {n_before})."
+        )
+        rows = f"variant: {found.after}, {found.before}"
+        claims.append(page.claim(english, VARIANTS, rows, after=found.after, before=found.before, **values))
+    largest = found[LADDER].sort_values("difference", ascending=False, kind="stable").head(1)
+    gain = (
+        "On the ladder, where changes accumulate, {setting} gains most: {difference:points} points relative to {base} "
+        "(n = {n}; {verdict:message})."
+    )
+    gains = [page.claim(gain, LADDER, EVERY_ROW, **row) for row in records(largest[largest["difference"] > 0])]
+    page.bullets(*claims, *_verdicts(found, page), *gains)
+
+
+def _verdicts(found: Findings, page: Page) -> list[Claim]:
+    """What improves, what worsens, and what has no evidence, each with n and interval."""
+    effects = described(found[EFFECTS], page.language).sort_values("difference", key=abs, ascending=False)
+    improving, worsening, unknown = (
+        effects[effects["verdict"] == verdict] for verdict in ("improves", "worsens", "no evidence")
+    )
+    better = "**Improves** the network: {setting:name}, {difference:points} points ({interval})."
+    worse = "**Worsens** it: {setting:name}, {difference:points} points ({interval})."
+    claims = page.each(better, EFFECTS, "setting", records(improving))
+    claims += page.each(worse, EFFECTS, "setting", records(worsening))
+    if len(unknown):
+        english = "No evidence at n = {n}, corrected for {tests} tests: {names}."
+        n = "–".join(map(str, dict.fromkeys((unknown["n"].min(), unknown["n"].max()))))
+        names = ", ".join(map(page.language.name, unknown["setting"]))
+        claims.append(page.claim(english, EFFECTS, "verdict: no evidence", n=n, tests=len(effects), names=names))
+    return claims
+
+
+def variants(found: Findings, page: Page) -> None:
+    """Every fully trained variant, validation beside test."""
+    page.heading("Variants on the test set")
+    columns = {
+        "variant": "{variant}",
+        "n": "{n}",
+        "epochs": "{epochs:count}",
+        "training time": "{train_seconds:seconds}",
+        "parameters": "{parameters:count}",
+        "validation accuracy": "{validation_accuracy:percent}",
+        "test accuracy (95 %)": TEST_ACCURACY,
+    }
+    page.records(records(found[VARIANTS]), columns, 1)
+    if found.after != found.before:
+        english = (
+            "Apart from {before}, {variant} has the highest validation accuracy, {validation_accuracy:percent}, "
+            "and was selected for it. Its test accuracy is {test_accuracy:percent}; the test set was scored once "
+            "per training run and was not used for any selection."
+        )
+        page.sentence(english, VARIANTS, EVERY_ROW, before=found.before, **found.variant(found.after))
+    page.picture("curves.png", "Loss and accuracy against training images seen")
+    page.text(
+        "Training loss and accuracy are measured during training, on augmented images, with dropout and smoothed "
+        "labels if the variant uses them; validation loss and accuracy are measured without any of these."
+    )
+
+
+def ladder(found: Findings, page: Page) -> None:
+    """One change after another, starting from the network of the lesson."""
+    if found[LADDER].empty:
+        return
+    page.heading("The ladder: one change at a time")
+    page.picture("ladder.png", "Validation accuracy of each step of the ladder")
+    page.text(
+        "Short training runs on the same number of images, scored on validation images; what helps in a short run "
+        "need not help in a long one."
+    )
+    rows = records(described(found[LADDER], page.language))
+    for row in rows:
+        changes = records(found[STEPS][found[STEPS]["step"] == row["setting"]])
+        listed = "; ".join(page.language.fill("`{knob}` {from:value} → {to:value}", change) for change in changes)
+        row["changes"] = listed or page.language("only what is the same for all steps here")
+    english = (
+        "**{setting}** changes {changes}: {difference:points} points relative to {base} ({interval}; "
+        "{verdict:message}); training time × {seconds:number.2}."
+    )
+    page.bullets(*page.each(english, LADDER, "setting", rows))
+
+
+def factors(found: Findings, page: Page) -> None:
+    """Each factor alone against the network of the lesson."""
+    page.heading("Each change on its own")
+    complete = completed(found[RUNS])
+    base = complete[complete["setting"] == found.before]
+    english = (
+        "In this study {before} has a validation accuracy of {accuracy:percent} (n = {n}); each change was trained "
+        "with the same seeds, epochs and number of images."
+    )
+    rows = f"setting: {', '.join([found.before, *found[EFFECTS].setting])}"
+    page.sentence(english, RUNS, rows, before=found.before, accuracy=base["accuracy"].mean(), n=len(base))
+    page.picture("forest.png", "Effects of single changes with their intervals")
+    costs = {"FLOPs": "× {training_flop:number.2}", "parameters": "× {parameters:number.2}"}
+    columns = {"change": "{setting:name}", "n": "{n}", **POINTS, **VERDICT, **costs}
+    effects = described(found[EFFECTS], page.language).sort_values("difference", ascending=False)
+    page.records(records(effects), columns, 5)
+    failures(found[RUNS], RUNS, page)
+
+
+def sweep(found: Findings, page: Page) -> None:
+    """What the search adds; nothing if it searched on another data set."""
+    if not found.searched:
+        return
+    complete = completed(found[TRIALS])
+    order = ["validation_accuracy", "training_flop", "trial"]  # of equals the cheapest, as the sweep selects
+    best = records(complete.sort_values(order, ascending=[False, True, True]))[0]
+    page.heading("What the search adds")
+    trials = (
+        "Of {n} trials, {complete} completed. The best, trial {trial}, has a validation accuracy of "
+        "{validation_accuracy:percent}, an optimistic estimate because it is the best of {complete}."
+    )
+    counts = {"n": found[TRIALS]["original"].nunique(), "complete": len(complete)}
+    claims = [page.claim(trials, TRIALS, EVERY_ROW, **counts, **best)]
+    same = "Trial {trial}, which has the settings of {base}, reaches {validation_accuracy:percent} at the same cost."
+    baseline = records(complete[complete["role"] == "baseline"].head(1))
+    claims += page.each(same, TRIALS, "trial", baseline, base=found.searched)
+    if len(top := found[IMPORTANCES].head(IMPORTANT)):
+        names = ", ".join(page.language.fill("`{setting}` ({share:percent.0})", row) for row in records(top))
+        english = "Settings with the largest influence on the accuracy, by fANOVA over {n} trials: {names}."
+        rows = f"setting: {', '.join(top['setting'])}"
+        sentence, file, cited = page.claim(english, IMPORTANCES, rows, n=top["trials"].iloc[0], names=names)
+        hint = page.language(" With so few trials this is a hint, not evidence.") if top["hint"].any() else ""
+        claims.append((sentence + hint, file, cited))
+    page.say(*claims)
+
+
+def overfitting(found: Findings, page: Page) -> None:
+    """Training images against validation images."""
+    english = (
+        "{variant} classifies {train_accuracy:percent} of a sample of its training images correctly (as large as the "
+        "validation set, without augmentation) and {validation_accuracy:percent} of the validation images: a gap of "
+        "{gap:points} points (n = {n})."
+    )
+    page.heading("Overfitting")
+    page.bullets(*page.each(english, VARIANTS, "variant", records(found[VARIANTS])))
+
+
+def classes(found: Findings, page: Page) -> None:
+    """Which classes gained."""
+    if found.after == found.before:
+        return
+    rows = records(found[CLASSES])
+    first, *_, last = rows
+    page.heading("Accuracy by class")
+    english = (
+        "Of {count} classes, {gained} are recognised better by {after} than by {before} (first seed of each): "
+        "{most:name} gains most, {most_points:points} points, and {least:name} least, {least_points:points}."
+    )
+    variants = {"after": found.after, "before": found.before}
+    most = {"most": first["class"], "most_points": first["gain"]}
+    least = {"least": last["class"], "least_points": last["gain"]}
+    gained = sum(row["gain"] > 0 for row in rows)
+    page.sentence(english, CLASSES, EVERY_ROW, count=len(rows), gained=gained, **variants, **most, **least)
+    templates = ("{class:name}", "{before:percent.1}", "{after:percent.1}", "{gain:points.1}")
+    cells = [[page.language.fill(template, row) for template in templates] for row in rows]
+    headings = [page.language("class"), found.before, found.after, page.language("gain, points")]
+    page.table(headings, cells, 1)
+    page.picture("confusion.png", "Confusion matrices before and after")
+
+
+def errors(found: Findings, page: Page) -> None:
+    """The most confident errors, and whether confidence matches accuracy."""
+    page.heading("The most confident errors")
+    english = (
+        "{variant} makes {errors:count} errors on the test set (all runs together, n = {n}), "
+        "{confident_errors:count} of them with a confidence of 90 % or more."
+    )
+    page.say(*page.each(english, VARIANTS, "variant", [found.variant(found.after)]))
+    page.picture("mistakes.png", "Test images misclassified with the highest confidence")
+    reliability = (
+        "{variant}: mean confidence {confidence:percent.1}, accuracy {test_accuracy:percent.1}, expected calibration "
+        "error {calibration_error:number.1} points (15 bins; n = {n})."
+    )
+    page.heading("Is it calibrated?")
+    page.say(*page.each(reliability, VARIANTS, "variant", [found.variant(name) for name in found.compared]))
+    page.picture("calibration.png", "Accuracy against confidence")

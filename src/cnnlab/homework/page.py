@@ -1,0 +1,55 @@
+"""The homework page: both questions with their tables and figures, in the language of the reports."""
+
+from pathlib import Path
+
+from cnnlab import params
+from cnnlab.data.store import open_processed, read_card
+from cnnlab.evaluation.results import Evaluation
+from cnnlab.files import REPORTS, write_text
+from cnnlab.homework import improve, other_data
+from cnnlab.homework import plots as homework_plots
+from cnnlab.homework.findings import CALIBRATION, EFFECTS, ERRORS, RUNS, TRANSFERS, Findings, gather
+from cnnlab.report import plots
+from cnnlab.report.document import Page
+from cnnlab.report.language import Language
+
+FOLDER = REPORTS / "homework"
+
+
+def write_homework(parameters: params.Params) -> list[Path]:
+    """Write reports/homework.md and .html, and their tables and figures in reports/homework/; return all paths.
+
+    Raises UserError if a table of an evaluation or a study is missing or damaged.
+    """
+    language = Language(parameters.report.language)
+    found = gather(parameters)
+    for file, table in found.tables.items():
+        if (REPORTS / file).parent == FOLDER:
+            write_text(REPORTS / file, table.to_csv(index=False))
+    _draw(parameters, found, language)
+    page = Page(language, FOLDER)
+    improve.write(found, page)
+    other_data.write(found, page)
+    return [*page.write(), *sorted(FOLDER.iterdir())]
+
+
+def _draw(parameters: params.Params, found: Findings, say: Language) -> None:
+    data = parameters.ablation.data
+    classes, images = list(read_card(data)["classes"]), open_processed(data).test_images
+    effects = found[EFFECTS].assign(setting=found[EFFECTS]["setting"].map(say.name))
+    plots.forest(FOLDER / "forest.png", effects, found.before, say)
+    if parameters.ablation.ladder:
+        homework_plots.ladder(FOLDER / "ladder.png", found[RUNS], parameters.ablation.ladder, say)
+    curves, matrices = {}, {}
+    for name in found.compared:
+        curves[name] = Evaluation(name).table("curves")
+        matrix = Evaluation(name).confusion(classes)
+        count = matrix.sum()
+        title = say("{share:percent.1} of {images:count} test images", share=matrix.trace() / count, images=count)
+        matrices[f"{name}: {title}"] = matrix
+    plots.learning_curves(FOLDER / "curves.png", curves, say)
+    plots.confusions(FOLDER / "confusion.png", matrices, [say.name(c) for c in classes], say)
+    homework_plots.errors(FOLDER / "mistakes.png", found[ERRORS], images[found[ERRORS]["image"]], say)
+    if found[TRANSFERS]["share"].nunique() > 1:
+        homework_plots.low_data(FOLDER / "low_data.png", found[TRANSFERS], say)
+    homework_plots.reliability(FOLDER / "calibration.png", found[CALIBRATION], say)

@@ -1,0 +1,1 @@
+"""Reports: documents, figures, and the languages that they are written in."""

@@ -1,0 +1,1 @@
+"""Search for the best variant around a base."""

@@ -1,0 +1,1 @@
+"""Transfers to other data sets."""

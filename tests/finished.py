@@ -1,0 +1,168 @@
+"""Outputs of finished stages, written by hand, with any number of correct predictions."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from cnnlab import params
+from cnnlab.course.classic import METHODS
+from cnnlab.course.compute import write_tables
+from cnnlab.evaluation.effects import effects
+from cnnlab.files import write_manifest, write_text
+from cnnlab.params import Run
+from cnnlab.see.best import FIGURES, SEE
+from cnnlab.studies.transfer.adaptations import describe
+from cnnlab.tracking import runs as track
+from cnnlab.train.outputs import Outputs
+
+IMAGES = 50
+RUN = {"batch normalisation": "normalised"}  # ids have no spaces
+ACCURACIES = {  # by setting, of seeds 0, 1, 2: a clear gain, a clear loss, and no clear change
+    "lesson": (0.40, 0.42, 0.44),
+    "batch normalisation": (0.50, 0.521, 0.539),
+    "sigmoid": (0.10, 0.121, 0.139),
+    "tanh": (0.40, 0.43, 0.43),
+}
+
+
+def predictions(right: int) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (IMAGES, 10) and labels: the first `right` images are right, the others are taken for the next class."""
+    labels = np.arange(IMAGES) % 10
+    predicted = np.where(np.arange(IMAGES) < right, labels, (labels + 1) % 10)
+    return (4.0 * np.eye(10, dtype=np.float32))[predicted], labels
+
+
+def write_run(run: Run, right: int, **metrics: Any) -> str:
+    """Write the run's folder below the working one and begin its MLflow run; returns the run's id."""
+    folder = Outputs.of(run).folder
+    folder.mkdir(parents=True, exist_ok=True)
+    logits, labels = predictions(right)
+    np.savez(folder / "predictions.npz", test_logits=logits, test_labels=labels)
+    values = {"test_accuracy": right / IMAGES, "test_loss": 1.25, "validation_accuracy": 0.5, "epochs": run.epochs}
+    values |= {
+        "training_flop": 10**12,
+        "parameters": 1000,
+        "images_per_s": 500.0,
+        "train_seconds": 12.0,
+        "train_accuracy": 0.9,
+    } | metrics
+    (folder / "metrics.json").write_text(json.dumps(values))
+    name = f"{run.variant} seed {run.seed}"
+    tracker = track.TrackedRun.start(uuid4().hex, run.data, name, run.model_dump(), {"seed": str(run.seed)})
+    tracker.finish()
+    (folder / "run.json").write_text(json.dumps({"run_id": tracker.id, **run.model_dump()}))
+    history = {"epoch": [1, 2], "val_loss": [2.0, 1.5], "val_accuracy": [0.3, 0.4]}
+    pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    curve = {"images": [100, 200, 300, 400], "loss": [2.3, 2.0, 1.7, 1.6], "accuracy": [0.1, 0.2, 0.3, 0.35]}
+    pd.DataFrame(curve).to_csv(folder / "curve.csv", index=False)
+    write_manifest(folder)
+    return tracker.id
+
+
+def write_ablation(folder: Path, seeds: int = 3, steps: Sequence[str] = ("better",)) -> None:
+    """The tables of stage ablate: four settings with several seeds, a failed one, and steps of a ladder."""
+    costs = {"seconds": 10.0, "training_flop": 1e9, "parameters": 1000, "state": "COMPLETE", "reason": None}
+    runs = [
+        {"setting": name, "seed": seed, "accuracy": accuracy, "run_id": f"{RUN.get(name, name)}-{seed}", **costs}
+        for name, values in {**ACCURACIES, **dict.fromkeys(steps, ACCURACIES["batch normalisation"])}.items()
+        for seed, accuracy in enumerate(values[:seeds])
+    ]
+    failed = {"state": "FAIL", "accuracy": None, "reason": "The training diverged.", "run_id": None}
+    runs.append({**runs[0], "setting": "ELU", **failed})
+    table = pd.DataFrame(runs)
+    against = {name: "lesson" for name in ACCURACIES if name != "lesson"}
+    write_text(folder / "runs.csv", table.to_csv(index=False))
+    write_text(folder / "effects.csv", effects(table, against).to_csv(index=False))
+    write_text(folder / "ladder.csv", effects(table, dict.fromkeys(steps, "lesson")).to_csv(index=False))
+    write_manifest(folder)
+
+
+TRANSFERRED = {  # accuracies of seeds 0, 1, 2, by share and starting point
+    (0.01, "from scratch"): (0.10, 0.12, 0.14),
+    (0.01, "frozen"): (0.30, 0.321, 0.339),
+    (0.01, "fine-tuned"): (0.11, 0.12, 0.13),
+    (1.0, "from scratch"): (0.60, 0.62, 0.64),
+    (1.0, "frozen"): (0.40, 0.421, 0.439),
+}
+
+
+def write_transfer(folder: Path, lacking: Sequence[str] = ()) -> None:
+    """The tables of stage transfer for networks lesson and improved: MNIST, ImageNet, and what is unavailable."""
+    facts = {"target": "mnist", "network": "improved", "state": "COMPLETE", "reason": None, "steps": 20}
+    costs = {"seconds": 10.0, "training_flop": 1e12, "parameters": 1000}
+    runs = pd.DataFrame([
+        {"setting": f"mnist {share:g} {mode}", "mode": mode, "source": "" if mode == "from scratch" else "lesson",
+         "share": share, "seed": seed, "accuracy": accuracy, "run_id": f"{mode.replace(' ', '-')}-{share:g}-{seed}",
+         **facts, **costs}
+        for (share, mode), values in TRANSFERRED.items() for seed, accuracy in enumerate(values)
+    ])  # fmt: skip
+    pairs = {f"mnist {s:g} {mode}": f"mnist {s:g} from scratch" for s, mode in TRANSFERRED if mode != "from scratch"}
+    known = runs.drop_duplicates("setting")[["setting", "target", "network", "mode", "source", "share"]]
+    write_text(folder / "runs.csv", runs.to_csv(index=False))
+    write_text(folder / "effects.csv", known.merge(effects(runs, pairs), on="setting").to_csv(index=False))
+    reasons = pd.DataFrame([(name, "The set is away.") for name in lacking], columns=["name", "reason"])
+    write_text(folder / "lacking.csv", reasons.to_csv(index=False))
+    shipped = params.load(Path(__file__).parents[1] / "params.yaml").variants
+    describe({name: shipped[name] for name in ("lesson", "improved")}, ["mnist"], folder)
+    write_manifest(folder)
+
+
+def write_sweep(folder: Path) -> None:
+    """The tables of stage sweep: the baseline, two complete trials, one that failed, its second attempt, pruned."""
+    trials = pd.DataFrame({
+        "trial": [0, 1, 2, 3, 4], "state": ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE", "PRUNED"],
+        "role": ["baseline", "search", "search", "search", "search"],
+        "validation_accuracy": [0.3, 0.9, 0.455, 0.455, 0.4], "training_flop": [10, 10, 9, 8, 7],
+        "original": [0, 1, 2, 3, 1], "run_id": [f"trial-{number}" for number in range(5)],
+    })  # fmt: skip
+    importances = pd.DataFrame({
+        "setting": ["network.kernel", "epochs"], "share": [0.75, 0.25], "trials": [2, 2], "hint": [True, True],
+        "run_ids": ["trial-2 trial-3"] * 2,
+    })  # fmt: skip
+    write_text(folder / "trials.csv", trials.to_csv(index=False))
+    write_text(folder / "importances.csv", importances.to_csv(index=False))
+    write_manifest(folder)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a complete PNG, large enough for a reader, with ink on mostly white paper."""
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        grey = np.asarray(image.convert("L"))
+    return min(grey.shape) >= 400 and 0.005 < (grey < 200).mean() < 0.6
+
+
+def write_course(parameters: params.Params, folder: Path) -> None:
+    """The tables of stages lesson and see, and a small image for each of their figures."""
+    write_tables(parameters, folder)
+    methods = [
+        {"data": data, "method": name, "train_images": 45_000, "parameters": 1000 * (place + 1), "fit_seconds": 2.0,
+         "images_per_s": 5000.0, "accuracy": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01}
+        for data, accuracies in (("mnist", (0.8, 0.85, 0.95, 0.97, 0.96)), ("cifar10", (0.3, 0.25, 0.52, 0.51, 0.4)))
+        for place, (name, accuracy) in enumerate(zip(METHODS, accuracies, strict=True))
+    ]  # fmt: skip
+    looks = {"units": 32, "selective": 0.75, "neighbours": 0.5, "images_per_s": 9000.0, "images": 1000}
+    seen = [{"data": data, "variant": name, "run_id": f"{name}-0", **looks}
+            for data, name in (("mnist", "slides"), ("cifar10", "improved"))]  # fmt: skip
+    write_text(folder / "methods.csv", pd.DataFrame(methods).to_csv(index=False))
+    for name in ("activations", "convolution", "detector", "exercise", "pooling"):
+        _small_picture(folder / f"{name}.png")
+    for row in seen:
+        _small_picture(folder / f"templates-{row['data']}.png")
+        for name in FIGURES:
+            _small_picture(SEE / row["variant"] / f"{name}.png")
+        write_manifest(SEE / row["variant"])
+    write_text(SEE / "seen.csv", pd.DataFrame(seen).to_csv(index=False))
+    write_manifest(SEE)
+    write_manifest(folder)
+
+
+def _small_picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), 200).save(path)

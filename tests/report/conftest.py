@@ -1,0 +1,3 @@
+"""The shipped parameters with two seeds."""
+
+from finished_runs import two_seeds  # noqa: F401
