@@ -154,7 +154,7 @@ def test_a_damaged_file_is_named_and_not_used(evaluated: Path, name: str, damage
     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     path.write_bytes(content)
     assert str(EVALUATION / "lesson" / name) in str(refusal.value)
-    assert str(refusal.value).endswith(" To fix this, run: python pipeline/evaluate.py lesson")
+    assert str(refusal.value).endswith(" To fix this, run: python pipeline/evaluate.py lesson --seeds 2")
     assert "\n" not in str(refusal.value)
     READERS[name](Evaluation("lesson"))
 
