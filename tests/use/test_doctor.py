@@ -15,6 +15,7 @@ from cnnlab.use import doctor
 from cnnlab.use.doctor import Finding, line
 
 ROOT = Path(__file__).parents[2]
+DVC = (sys.executable, "-m", "dvc")
 
 
 @pytest.fixture
@@ -118,3 +119,32 @@ def test_all_checks_are_printed(tmp_path: Path) -> None:
     sets = [f"data {name}" for name in ("mnist", "cifar10", "cifar100", "imagenette")]
     assert names == ["Python", "packages", "devices", "memory", "disk", *sets, "MLflow", "DVC"]
     assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.fixture
+def in_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline of two stages, one of which DVC always runs."""
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([*DVC, "init", "--no-scm", "--quiet"], check=True)
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n"
+        "  digests: {cmd: echo digests, always_changed: true}\n"
+        "  copy: {cmd: cp a.txt b.txt, deps: [a.txt], outs: [b.txt]}\n"
+    )
+
+
+@pytest.mark.usefixtures("in_a_pipeline")
+def test_the_stages_that_would_run_are_named() -> None:
+    assert doctor._dvc().result == "stages to run: copy"
+    subprocess.run([*DVC, "repro", "--quiet"], check=True)
+    found = doctor._dvc()
+    assert found.result.startswith("all stages are up to date")
+    assert found.advice == ""
+
+
+@pytest.mark.usefixtures("parameters")
+def test_without_a_pipeline_the_reason_is_given() -> None:
+    found = doctor._dvc()
+    assert found.result == "status unknown"
+    assert "you are not inside of a DVC repository" in found.advice
