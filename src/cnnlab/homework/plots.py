@@ -101,6 +101,6 @@ def reliability(path: Path, bins: pd.DataFrame, say: Language) -> None:
         upper.set_title(say("bins with at least {few} images", few=FEWEST), fontsize=9)
         upper.set_ylabel(say("accuracy (%)"))
         upper.legend()
-        lower.set_ylabel(say("test images"))
+        lower.set_ylabel(say("images"))
         lower.set_xlabel(say("confidence (%)"))
         lower.set_ylim(bottom=0)

@@ -30,7 +30,7 @@ th { border-bottom: 2px solid #1b1b3a; } img { max-width: 100%; max-height: 48re
 @media print { html { font-size: 10.5px; } body { font-size: 1rem; max-width: none; margin: 0; }
                h2, h3 { break-after: avoid; }
                img, tr { break-inside: avoid; } img { max-height: 40rem; } .wide { overflow: visible; } }
-code { font-size: .9em; overflow-wrap: anywhere; } td code { white-space: nowrap; } a { color: #1b5e8a; }
+code { font-size: .9em; overflow-wrap: anywhere; } td code { overflow-wrap: normal; } a { color: #1b5e8a; }
 """
 
 Claim = tuple[str, str, str]  # a sentence, a file of the reports, and its rows: column: value, value; column: value
