@@ -1,4 +1,4 @@
-"""The rules of docs/design.md: imports go one way, stages depend on their code, some stages never import TensorFlow."""
+"""The structure: imports go one way, stages depend on their code, some never import TensorFlow, names, sizes."""
 
 import ast
 import re
@@ -94,6 +94,19 @@ def test_stages_that_do_not_train_start_without_tensorflow(stage: str) -> None:
     heavy = ["tensorflow", "keras", "mlflow.tensorflow"]
     done = subprocess.run([sys.executable, "-c", script, *heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_every_class_has_a_name_of_its_own_and_no_file_or_function_is_long() -> None:
+    classes: list[str] = []
+    for path in MODULES.values():
+        source = path.read_text()
+        assert len(source.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ClassDef):
+                classes.append(node.name)
+            elif isinstance(node, ast.FunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, f"{path}: {node.name}"
+    assert len(classes) == len(set(classes)), sorted(name for name in set(classes) if classes.count(name) > 1)
 
 
 def test_no_test_module_shadows_the_standard_library() -> None:

@@ -249,7 +249,7 @@ def test_half_a_model_of_a_killed_attempt_is_replaced(top: Path) -> None:
 @pytest.mark.usefixtures("top")
 def test_a_line_cut_off_at_any_byte() -> None:
     records = [{"kind": "metrics", "points": [[1, {"loss": 0.1}]], "name": "ä\n"}, {"kind": "last", "text": "b" * 9}]
-    with spool.Journal("whole") as journal:
+    with spool.RunJournal("whole") as journal:
         for record in records:
             journal.append(record)
         path = journal.folder / "records.jsonl"
@@ -259,10 +259,10 @@ def test_a_line_cut_off_at_any_byte() -> None:
         path.write_bytes(data[:cut])
         (journal.folder / "acknowledged").unlink()  # a killed process does not close its journal
         survivors = records if cut == len(data) else records[:1]
-        with spool.Journal("whole") as journal:
+        with spool.RunJournal("whole") as journal:
             assert journal.waiting == survivors
             journal.append({"kind": "new"})
-        with spool.Journal("whole") as journal:
+        with spool.RunJournal("whole") as journal:
             assert journal.waiting == [*survivors, {"kind": "new"}]
 
 
@@ -271,7 +271,7 @@ def test_a_removal_cut_off_by_a_kill_leaves_nothing_to_send(monkeypatch: pytest.
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    journal = spool.Journal("removed")
+    journal = spool.RunJournal("removed")
     journal.append({"kind": "old"})
     journal.acknowledge()
     with monkeypatch.context() as patch:
@@ -280,10 +280,10 @@ def test_a_removal_cut_off_by_a_kill_leaves_nothing_to_send(monkeypatch: pytest.
             journal.close()
     journal._lock.release()
     track.sync()
-    with spool.Journal("removed") as journal:
+    with spool.RunJournal("removed") as journal:
         assert journal.waiting == []
         journal.append({"kind": "new"})
-    with spool.Journal("removed") as journal:
+    with spool.RunJournal("removed") as journal:
         assert journal.waiting == [{"kind": "new"}]
 
 
@@ -379,7 +379,7 @@ def test_a_deleted_run_is_named_and_its_records_kept(top: Path, monkeypatch: pyt
         time.sleep(0.05)
     log(run, 2)  # the training goes on
     with pytest.raises(UserError, match="in use by another process"):
-        spool.Journal(run.id, wait_s=0)  # nobody else sends while it does
+        spool.RunJournal(run.id, wait_s=0)  # nobody else sends while it does
     run.finish()
     assert "must be in the 'active' state" in printed.getvalue()
     with pytest.raises(UserError, match=r"1 of 1 runs remain .* delete a run's folder to discard"):

@@ -189,8 +189,8 @@ def test_what_was_sent_leaves_no_spool() -> None:
 
 
 def test_a_run_in_use_is_not_taken_over(top: Path) -> None:
-    with spool.Journal("a" * 32), pytest.raises(UserError, match="is in use by another process"):
-        spool.Journal("a" * 32, wait_s=0)
+    with spool.RunJournal("a" * 32), pytest.raises(UserError, match="is in use by another process"):
+        spool.RunJournal("a" * 32, wait_s=0)
 
 
 @pytest.mark.usefixtures("store")

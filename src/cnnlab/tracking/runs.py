@@ -30,7 +30,7 @@ from cnnlab.errors import UserError
 from cnnlab.files import MLRUNS, atomic, check, sha256
 from cnnlab.tracking import pages, registry
 from cnnlab.tracking.registry import Proposal
-from cnnlab.tracking.spool import SPOOL, InUseError, Journal, Record, Send, Sender, drain
+from cnnlab.tracking.spool import SPOOL, InUseError, Record, RunJournal, Send, Sender, drain
 from cnnlab.tracking.store import LOCK, client, local_uri, reason, tracking_uri
 
 _REFUSALS = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
@@ -51,7 +51,7 @@ class TrackedRun:
 
     def __init__(self, run_id: str) -> None:
         self.id = run_id
-        self._journal = Journal(run_id)
+        self._journal = RunJournal(run_id)
         self._sender = Sender(self._journal, _record_sender(run_id, self._journal.folder))
         self._proposal: dict[str, Any] = {}
 
@@ -210,7 +210,7 @@ def settle(run_id: str, status: str, tags: Mapping[str, str]) -> None:
 def _replay(run_id: str) -> bool:
     """Send one journal and print the outcome; whether all of it was sent."""
     try:
-        with Journal(run_id, wait_s=0) as journal:
+        with RunJournal(run_id, wait_s=0) as journal:
             before = journal.sent
             failure = drain(journal, _record_sender(run_id, journal.folder))
             sent, left = journal.sent - before, journal.count - journal.sent

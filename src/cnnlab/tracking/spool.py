@@ -33,7 +33,7 @@ _FIRST_DELAY_S, _LONGEST_DELAY_S = 1.0, 30.0
 Record = dict[str, Any]
 
 
-class Journal:
+class RunJournal:
     """The queued records of one run. One process at a time holds it, from construction to `close` or its death."""
 
     def __init__(self, run_id: str, wait_s: float = PATIENCE_S) -> None:
@@ -93,7 +93,7 @@ class Journal:
             f"{remedy}"
         )
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "RunJournal":
         return self
 
     def __exit__(
@@ -161,12 +161,12 @@ class InUseError(UserError):
 Send = Callable[[Record], str | None]  # returns why it failed
 
 
-def drain(journal: Journal, send: Send) -> str | None:
+def drain(journal: RunJournal, send: Send) -> str | None:
     """Send in order what was queued when the journal was opened; stops at the first failure and returns its reason."""
     return next((failure for record in journal.waiting if (failure := _deliver(journal, send, record))), None)
 
 
-def _deliver(journal: Journal, send: Send, record: Record) -> str | None:
+def _deliver(journal: RunJournal, send: Send, record: Record) -> str | None:
     failure = send(record)
     if failure is None:
         try:
@@ -179,7 +179,7 @@ def _deliver(journal: Journal, send: Send, record: Record) -> str | None:
 class Sender:
     """Sends a journal's records in order from its own thread, and retries while the server fails."""
 
-    def __init__(self, journal: Journal, send: Send) -> None:
+    def __init__(self, journal: RunJournal, send: Send) -> None:
         self.failure: str | None = None
         self._journal = journal
         self._send = send

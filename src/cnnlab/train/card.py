@@ -17,9 +17,8 @@ def model_card(run: params.Run, data: Processed, metrics: Mapping[str, float], l
     classes, digests = data.card["classes"], data.card["digests"]
     names = ", ".join(map(say.name, classes[:NAMED_CLASSES])) + (", …" if len(classes) > NAMED_CLASSES else "")
     recipe = run.model_dump(exclude={"variant", "data", "seed"}, exclude_defaults=True, exclude_none=True)
-    parts = ("validation", "test")
-    accuracies = {f"{part}_accuracy": say.percent(metrics[f"{part}_accuracy"]) for part in parts}
-    losses = {f"{part}_loss": say.number(metrics[f"{part}_loss"], 3) for part in parts}
+    accuracies = {f"{part}_accuracy": say.percent(metrics[f"{part}_accuracy"]) for part in ("validation", "test")}
+    losses = {f"{part}_loss": say.number(metrics[f"{part}_loss"], 3) for part in ("validation", "test")}
     blocks = [
         f"# {run.data}: {run.variant}",
         say(
