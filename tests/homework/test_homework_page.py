@@ -89,7 +89,7 @@ def test_every_verdict_names_its_runs(claims: pd.DataFrame) -> None:
     assert not claims["run_ids"].str.contains("nan").any()
 
 
-def test_verdicts_are_told_with_n_and_interval(claims: pd.DataFrame, language: str) -> None:
+def test_verdicts_have_n_and_interval(claims: pd.DataFrame, language: str) -> None:
     found = claims[claims["file"] == "ablation/effects.csv"]["sentence"].tolist()
     points = {"en": ("+10.00", "−30.00"), "ru": ("+10,00", "−30,00")}[language]  # means of the differences above
     names = {"en": ("batch normalisation", "sigmoid", "tanh"), "ru": ("пакетная нормализация", "сигмоида", "тангенс")}
@@ -124,7 +124,7 @@ def test_the_best_trial_is_a_complete_one_of_equals_the_cheapest(claims: pd.Data
     assert {"en": "a hint, not evidence", "ru": "это намёк"}[language] in importances["sentence"]
 
 
-def test_transfers_are_told_by_verdict_with_n_interval_and_runs(claims: pd.DataFrame, language: str) -> None:
+def test_transfers_have_verdict_n_interval_and_runs(claims: pd.DataFrame, language: str) -> None:
     """Means of the differences in the tables: +20, 0 and −20 points."""
     helps, hurts, unknown = claims[claims["file"] == "transfer/effects.csv"].to_dict("records")
     verdicts = {

@@ -103,7 +103,7 @@ def test_a_server_that_cannot_be_reached_or_never_answers(impatient: None, liste
     assert "\n" not in str(found[0])
 
 
-def test_a_wrong_password_or_database_is_told_and_not_shown(impatient: None, postgres: Postgres) -> None:
+def test_a_wrong_password_or_database_is_reported_without_the_password(impatient: None, postgres: Postgres) -> None:
     for url in (postgres.url().replace(PASSWORD, "another-secret"), postgres.url("nowhere")):
         with pytest.raises(UserError, match=r"^Cannot open STORAGE\. .*Received postgresql://\*\*\*@127") as refusal:
             storage.open_storage(url)

@@ -1,13 +1,11 @@
 """A training that starts with another variant's features."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
-import mlflow
 import numpy as np
 import pytest
-from train.processed import VALIDATION, write_mnist
+from train.processed import VALIDATION
 
 from cnnlab import files
 from cnnlab.errors import UserError
@@ -39,17 +37,10 @@ RUN = Run(
 
 
 @pytest.fixture(scope="module", autouse=True)
-def top(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The working folder, with data, an MLflow store of its own and a trained source."""
-    folder = tmp_path_factory.mktemp("checkout")
-    write_mnist(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", "")  # MLflow sets it when it logs a model: forgotten with this fixture
-        patch.delenv("MLFLOW_TRACKING_URI")
-        patch.chdir(folder)
-        train([RUN])
-        yield folder
-        mlflow.set_tracking_uri(None)
+def top(top: Path) -> Path:
+    """The working folder, with a trained source."""
+    train([RUN])
+    return top
 
 
 def train(runs: list[Run]) -> None:
