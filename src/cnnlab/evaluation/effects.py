@@ -1,26 +1,48 @@
-"""Effects of changes: paired differences from a base over seeds, with intervals, corrected tests and verdicts."""
+"""Effects of changes: paired differences over seeds, with simultaneous intervals and verdicts."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_rel
+from scipy.stats import t
 
-CONFIDENCE = 0.95
-EQUAL = 1e-9  # points; differences this close are equal up to rounding
+from cnnlab.evaluation.moderated import Prior, detectable
+
+CONFIDENCE = 0.95  # of all intervals of a study together
+POWER = 0.8  # with which an effect counts as detectable
+RELEVANT = 1.0  # points; a smaller effect is not relevant
+LEARNT = 3.0  # multiples of chance that a base must reach
+MOST_SEEDS = 100  # that are tried to find how many would decide
+FLOOR = 1e-5  # of the median variance; accuracies on few images may be equal by chance (as in limma)
+EQUAL = 1e-18  # squared points; variances below this are rounding errors
 COSTS = ("seconds", "training_flop", "parameters")
+IMPROVES, WORSENS, IRRELEVANT = "improves", "worsens", "no relevant effect"
+INCONCLUSIVE, NOT_TESTED = "inconclusive", "not tested"
+COLUMNS = ("setting", "base", "n", "difference", "low", "high", "p", "detectable", "seeds_needed", "verdict")
 
 
-def effects(runs: pd.DataFrame, against: Mapping[str, str]) -> pd.DataFrame:
-    """Effect of each setting on `accuracy`, and its cost: one row per key of `against`, which maps settings to bases.
+def effects(runs: pd.DataFrame, contrasts: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Effects on `accuracy`, one row for each contrast (setting, base), all tested together.
 
-    `runs` has one row per training run: `setting`, `seed`, `accuracy` (share), `seconds`, `training_flop`,
-    `parameters`, `run_id`. The `n` seeds that setting and base have in common are paired. `difference`, `low` and
-    `high` are the mean of the paired differences and its 95 % Student t interval, in percentage points; `p` is from the
-    paired t test, `p_holm` is corrected for all settings tested (Holm 1979, Scand. J. Statist. 6, 65–70). `verdict` is
-    improves or worsens if `p_holm` is below 0.05, else no evidence. Costs are ratios of means, setting to base.
-    `run_ids` and `base_run_ids` list the pairs in the order of seeds. A single pair, or pairs with equal differences,
-    give no estimate of the spread: interval and p values are NaN.
+    `runs` has one row per training run: `setting`, `seed`, `accuracy` and `chance` (shares), `seconds`,
+    `training_flop`, `parameters`, `run_id`. The `n` seeds that setting and base have in common are paired.
+
+    `difference` is the mean of the paired differences in percentage points, `low` and `high` its interval. All
+    intervals together cover the true effects with a probability of 95 %, and `p` is below 0.05 exactly if the interval
+    excludes 0. `detectable` is the smallest true effect that this n shows with a probability of 80 %. `verdict`:
+
+    - no relevant effect: the interval is inside ± 1 point;
+    - improves, worsens: it is not, and excludes 0;
+    - inconclusive: none of these; `seeds_needed` is about the number of seeds that would decide if mean and spread
+      stayed as they are, NaN if more than 100;
+    - not tested: one pair, or a base below 3 × chance (`base_accuracy` is its mean); interval and p are NaN.
+
+    The statistic is a moderated t (Smyth 2004) with seeds as blocks: accuracies are setting + seed + noise, each
+    setting has its own variance, and a contrast has the smaller of the two degrees of freedom. Variances of settings,
+    not of differences, are moderated, because differences from one base all contain its noise and are not independent.
+    Intervals and p have Šidák's correction. docs/LOG.md (2026-11-27) compares error rates.
+
+    Costs are ratios of means, setting to base. `run_ids` and `base_run_ids` list the pairs in the order of seeds.
 
     Raises ValueError if a setting has two runs with the same seed, or no seed in common with its base.
     """
@@ -28,49 +50,101 @@ def effects(runs: pd.DataFrame, against: Mapping[str, str]) -> pd.DataFrame:
         raise ValueError(f"one run per setting and seed, received two of {twice.iloc[0][['setting', 'seed']].tolist()}")
     trained = {str(name): rows.set_index("seed") for name, rows in runs.groupby("setting")}
     table = pd.DataFrame(
-        [_effect(trained[setting], trained[base], setting, base) for setting, base in against.items()],
-        columns=["setting", "base", "n", "difference", "low", "high", "p", *COSTS, "run_ids", "base_run_ids"],
+        [_effect(trained[setting], trained[base], setting, base) for setting, base in contrasts],
+        columns=[*COLUMNS[:4], *COSTS, "base_accuracy", "chance", "run_ids", "base_run_ids"],
     )
-    table.insert(7, "p_holm", holm(table["p"].to_numpy(float)))
-    verdicts = np.where(table["difference"] > 0, "improves", "worsens")
-    table["verdict"] = np.where(table["p_holm"] < 1 - CONFIDENCE, verdicts, "no evidence")  # NaN included
-    return table
+    tested = table[(table["n"] > 1) & (table["base_accuracy"] >= LEARNT * table["chance"])]
+    table = table.join(simultaneous(runs, tested))
+    table["verdict"] = [verdict(row.low, row.high) for row in table.itertuples()]
+    return table[[*COLUMNS, *COSTS, "base_accuracy", "run_ids", "base_run_ids"]]
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """p values after Holm's correction, (m,) for `p` (m,); NaN marks tests that were not made, and stays NaN."""
-    corrected = np.full(len(p), np.nan)
-    order = np.argsort(p)[: np.count_nonzero(~np.isnan(p))]
-    factors = np.arange(len(order), 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(factors * p[order]), 1.0)
-    return corrected
+def simultaneous(runs: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
+    """Test the contrasts in `tested` together: `low`, `high`, `p`, `detectable` and `seeds_needed`, as in `effects`.
+
+    All values are NaN if the accuracies have no spread.
+    """
+    columns = ["low", "high", "p", "detectable", "seeds_needed"]
+    spread = _spread(runs, list(zip(tested["setting"], tested["base"], strict=True)))
+    if not (spread["variance"] > EQUAL).any():
+        return pd.DataFrame(np.nan, tested.index, columns)
+    variances, df = (spread[name].to_numpy(float) for name in ("variance", "df"))
+    variances = np.maximum(variances, FLOOR * np.median(variances[variances > EQUAL]))
+    spread["variance"], spread["df"] = Prior.fitted(variances, df).moderate(variances, df)
+    own, against = spread.loc[tested["setting"]], spread.loc[tested["base"]]
+    variance = own["variance"].to_numpy() + against["variance"].to_numpy()
+    nu = np.minimum(own["df"].to_numpy(), against["df"].to_numpy())
+    mean, n, m = tested["difference"].to_numpy(float), tested["n"].to_numpy(), len(tested)
+    level = (1 + CONFIDENCE ** (1 / m)) / 2
+    error, critical = np.sqrt(variance / n), t.ppf(level, nu)
+    alone = np.minimum(2 * t.sf(np.abs(mean) / error, nu), 1 - 1e-15)  # log1p(-1) is infinite
+    rows = {
+        "low": mean - critical * error,
+        "high": mean + critical * error,
+        "p": -np.expm1(m * np.log1p(-alone)),
+        "detectable": error * [detectable(*each, POWER) for each in zip(critical, nu, strict=True)],
+        "seeds_needed": [_seeds_needed(*each, level) for each in zip(mean, np.sqrt(variance), n, nu, strict=True)],
+    }
+    return pd.DataFrame(rows, tested.index)
 
 
-def _effect(rows: pd.DataFrame, reference: pd.DataFrame, setting: str, base: str) -> dict[str, object]:
-    seeds = sorted(set(rows.index) & set(reference.index))
+def verdict(low: float, high: float) -> str:
+    """The verdict of an interval in percentage points; NaN is not tested."""
+    if np.isnan(low):
+        return NOT_TESTED
+    if max(-low, high) <= RELEVANT:
+        return IRRELEVANT
+    return IMPROVES if low > 0 else WORSENS if high < 0 else INCONCLUSIVE
+
+
+def _spread(runs: pd.DataFrame, contrasts: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Variance (squared points) and degrees of freedom of each setting, apart from the effects of seeds.
+
+    Effects of seeds are shared by the settings that contrasts connect. Both are sums over the runs of a setting: of
+    squared residuals, and of 1 − leverage, which its residuals would have as their variance if its own were 1.
+    """
+    tables = [pd.DataFrame({"variance": [], "df": []})]
+    for group in _connected(contrasts):
+        rows = runs[runs["setting"].isin(group)]
+        design = pd.get_dummies(rows[["setting", "seed"]].astype(str)).to_numpy(float)
+        hat = design @ np.linalg.pinv(design.T @ design, rcond=1e-10, hermitian=True) @ design.T
+        points = 100 * rows["accuracy"].to_numpy(float)
+        squares = pd.DataFrame({"variance": (points - hat @ points) ** 2, "df": 1 - np.diag(hat)})
+        sums = squares.groupby(rows["setting"].to_numpy()).sum()
+        tables.append(sums.assign(variance=sums["variance"] / sums["df"]))
+    return pd.concat(tables)
+
+
+def _connected(contrasts: Sequence[tuple[str, str]]) -> list[set[str]]:
+    """The sets of settings that contrasts connect, directly or through others."""
+    groups: list[set[str]] = []
+    for pair in contrasts:
+        touching = [group for group in groups if not group.isdisjoint(pair)]
+        groups = [*(group for group in groups if group not in touching), set(pair).union(*touching)]
+    return groups
+
+
+def _seeds_needed(mean: float, spread: float, n: int, df: float, level: float) -> float:
+    """Number of seeds above `n` at which this mean and spread have a verdict; NaN if n has one, or 100 have none."""
+    counts = np.arange(n, MOST_SEEDS + 1)
+    half = t.ppf(level, df + counts - n) * spread / np.sqrt(counts)
+    decided = (half < abs(mean)) | (half + abs(mean) <= RELEVANT)
+    return float(counts[decided][0]) if decided.any() and not decided[0] else np.nan
+
+
+def _effect(rows: pd.DataFrame, base_rows: pd.DataFrame, setting: str, base: str) -> dict[str, object]:
+    seeds = sorted(set(rows.index) & set(base_rows.index))
     if not seeds:
         raise ValueError(f"one or more seeds of {setting} that its base {base} has, received none")
-    own, against = rows.loc[seeds], reference.loc[seeds]
-    points = 100 * (own["accuracy"] - against["accuracy"]).to_numpy(float)
-    low, high, p = _interval(points)
+    own, against = rows.loc[seeds], base_rows.loc[seeds]
     return {
         "setting": setting,
         "base": base,
         "n": len(seeds),
-        "difference": points.mean(),
-        "low": low,
-        "high": high,
-        "p": p,
+        "difference": 100 * (own["accuracy"] - against["accuracy"]).mean(),
         **{cost: own[cost].mean() / against[cost].mean() for cost in COSTS},
+        "base_accuracy": against["accuracy"].mean(),
+        "chance": against["chance"].mean(),
         "run_ids": " ".join(own["run_id"]),
         "base_run_ids": " ".join(against["run_id"]),
     }
-
-
-def _interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """Interval of the mean, and p value; NaN for equal differences, which accuracies over few images have by chance."""
-    if len(differences) < 2 or np.ptp(differences) < EQUAL:
-        return np.nan, np.nan, np.nan
-    test = ttest_rel(differences, np.zeros_like(differences))
-    interval = test.confidence_interval(CONFIDENCE)
-    return float(interval.low), float(interval.high), float(test.pvalue)
