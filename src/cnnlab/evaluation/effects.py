@@ -55,7 +55,7 @@ def effects(runs: pd.DataFrame, contrasts: Sequence[tuple[str, str]]) -> pd.Data
     )
     tested = table[(table["n"] > 1) & (table["base_accuracy"] >= LEARNT * table["chance"])]
     table = table.join(simultaneous(runs, tested))
-    table["verdict"] = [verdict(row.low, row.high) for row in table.itertuples()]
+    table["verdict"] = [verdict(*bounds) for bounds in table[["low", "high"]].to_numpy(float)]
     return table[[*COLUMNS, *COSTS, "base_accuracy", "run_ids", "base_run_ids"]]
 
 

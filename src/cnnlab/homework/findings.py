@@ -16,11 +16,11 @@ from cnnlab.report.tables import records
 # Tables below reports/, by the paths under which the page cites them
 VARIANTS, CLASSES = "homework/variants.csv", "homework/classes.csv"
 CALIBRATION, ERRORS, STEPS = "homework/calibration.csv", "homework/mistakes.csv", "homework/changes.csv"
-EFFECTS, LADDER, RUNS = "ablation/effects.csv", "ablation/ladder.csv", "ablation/runs.csv"
+EFFECTS, RUNS = "ablation/effects.csv", "ablation/runs.csv"
 TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
 CHANGES, LAYERS, LACKING = "transfer/changes.csv", "transfer/layers.csv", "transfer/lacking.csv"
 TRANSFERS, TRANSFER_EFFECTS = "transfer/runs.csv", "transfer/effects.csv"
-STUDIES = (EFFECTS, LADDER, RUNS, TRIALS, IMPORTANCES, CHANGES, LAYERS, LACKING, TRANSFERS, TRANSFER_EFFECTS)
+STUDIES = (EFFECTS, RUNS, TRIALS, IMPORTANCES, CHANGES, LAYERS, LACKING, TRANSFERS, TRANSFER_EFFECTS)
 SHOWN = 18  # errors in the figure
 
 
@@ -40,6 +40,10 @@ class Findings:
     def variant(self, name: str) -> dict[str, Any]:
         """The row of a variant."""
         return records(self[VARIANTS][self[VARIANTS]["variant"] == name])[0]
+
+    def effects(self, kind: str) -> pd.DataFrame:
+        """The rows of effects.csv that are a `kind` of contrast: factor, step or ingredient."""
+        return self[EFFECTS][self[EFFECTS][kind].notna()]
 
     @property
     def compared(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Question 1 of the homework, section by section: sentences generated from tables, which they cite."""
 
-from cnnlab.homework.findings import CLASSES, EFFECTS, IMPORTANCES, LADDER, RUNS, STEPS, TRIALS, VARIANTS, Findings
+from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
+from cnnlab.homework.findings import CLASSES, EFFECTS, IMPORTANCES, RUNS, STEPS, TRIALS, VARIANTS, Findings
 from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures
 from cnnlab.report.document import EVERY_ROW, TEST_ACCURACY, Claim, Page
 from cnnlab.report.tables import records
@@ -16,13 +17,16 @@ def write(found: Findings, page: Page) -> None:
         "the table rows behind it, which name the MLflow runs.",
         budget=found.budget,
     )
-    for section in (answer, variants, ladder, factors, sweep, overfitting, classes, errors):
+    for section in (answer, variants, factors, ladder, ingredients, sweep, overfitting, classes, errors):
         section(found, page)
     page.heading("How this was measured")
     page.text(
-        "An effect is the mean of paired differences in validation accuracy over seeds, with a 95 % Student t "
-        "interval. A verdict requires p < 5 % after Holm's correction, which covers all single changes together "
-        "and all steps of the ladder together; so an interval can exclude 0 while the verdict is no evidence. "
+        "An effect is the mean of the paired differences in validation accuracy over seeds: both trainings of a pair "
+        "share seed, images and order. Its interval comes from a moderated t statistic (Smyth 2004) with seeds as "
+        "blocks: each setting has its own variance, shrunk towards that of all settings. The intervals are "
+        "simultaneous: with a probability of 95 %, all intervals of the study contain their true effects, so a verdict "
+        "is never corrected afterwards. Improves and worsens: the interval excludes 0; no relevant effect: it is "
+        "within ± 1 point; inconclusive: neither; not tested: a single seed, or a base below 3 × chance. "
         "Pruning, early stopping, the search and the selection of the best variant use validation images, never "
         "the test set. Intervals of the test accuracy are over seeds or, for a single training run, over test "
         "images (Wilson); the latter do not cover seed-to-seed variation. Learning curves, confusion "
@@ -44,30 +48,36 @@ def answer(found: Findings, page: Page) -> None:
         )
         rows = f"variant: {found.after}, {found.before}"
         claims.append(page.claim(english, VARIANTS, rows, after=found.after, before=found.before, **values))
-    largest = found[LADDER].sort_values("difference", ascending=False, kind="stable").head(1)
+    steps = found.effects("step")
+    largest = steps.sort_values("difference", ascending=False, kind="stable").head(1)
     gain = (
         "On the ladder, where changes accumulate, {setting} gains most: {difference:points} points relative to {base} "
         "(n = {n}; {verdict:message})."
     )
-    gains = [page.claim(gain, LADDER, EVERY_ROW, **row) for row in records(largest[largest["difference"] > 0])]
+    gains = page.each(gain, EFFECTS, "step", records(largest[largest["difference"] > 0]))
     page.bullets(*claims, *_verdicts(found, page), *gains)
 
 
 def _verdicts(found: Findings, page: Page) -> list[Claim]:
-    """What improves, what worsens, and what has no evidence, each with n and interval."""
-    effects = described(found[EFFECTS], page.language).sort_values("difference", key=abs, ascending=False)
-    improving, worsening, unknown = (
-        effects[effects["verdict"] == verdict] for verdict in ("improves", "worsens", "no evidence")
-    )
-    better = "**Improves** the network: {setting:name}, {difference:points} points ({interval})."
-    worse = "**Worsens** it: {setting:name}, {difference:points} points ({interval})."
-    claims = page.each(better, EFFECTS, "setting", records(improving))
-    claims += page.each(worse, EFFECTS, "setting", records(worsening))
-    if len(unknown):
-        english = "No evidence at n = {n}, corrected for {tests} tests: {names}."
-        n = "–".join(map(str, dict.fromkeys((unknown["n"].min(), unknown["n"].max()))))
-        names = ", ".join(map(page.language.name, unknown["setting"]))
-        claims.append(page.claim(english, EFFECTS, "verdict: no evidence", n=n, tests=len(effects), names=names))
+    """What improves, what worsens, and what is not decided: single changes with n and interval."""
+    effects = described(found.effects("factor"), page.language).sort_values("difference", key=abs, ascending=False)
+    claims = []
+    for verdict, english in (
+        (IMPROVES, "**Improves** the network: {factor:name}, {difference:points} points ({interval})."),
+        (WORSENS, "**Worsens** it: {factor:name}, {difference:points} points ({interval})."),
+        (IRRELEVANT, "**No relevant effect**: {factor:name}, {difference:points} points ({interval})."),
+    ):
+        claims += page.each(english, EFFECTS, "factor", records(effects[effects["verdict"] == verdict]))
+    for verdict, english in (
+        (INCONCLUSIVE, "Inconclusive at n = {n}: {names}."),
+        (NOT_TESTED, "Not tested (n = {n}): {names}."),
+    ):
+        rows = effects[effects["verdict"] == verdict]
+        if len(rows):
+            n = "–".join(map(str, dict.fromkeys((rows["n"].min(), rows["n"].max()))))
+            names = ", ".join(page.language.fill("{factor:name} ({difference:points})", row) for row in records(rows))
+            cited = f"factor: {', '.join(rows['factor'])}"
+            claims.append(page.claim(english, EFFECTS, cited, n=n, names=names))
     return claims
 
 
@@ -100,24 +110,26 @@ def variants(found: Findings, page: Page) -> None:
 
 def ladder(found: Findings, page: Page) -> None:
     """One change after another, starting from the network of the lesson."""
-    if found[LADDER].empty:
+    steps = found.effects("step")
+    if steps.empty:
         return
-    page.heading("The ladder: one change at a time")
+    page.heading("The ladder: changes that accumulate")
     page.picture("ladder.png", "Validation accuracy of each step of the ladder")
     page.text(
         "Short training runs on the same number of images, scored on validation images; what helps in a short run "
         "need not help in a long one."
     )
-    rows = records(described(found[LADDER], page.language))
+    rows = records(described(steps, page.language))
     for row in rows:
-        changes = records(found[STEPS][found[STEPS]["step"] == row["setting"]])
-        listed = "; ".join(page.language.fill("`{knob}` {from:value} → {to:value}", change) for change in changes)
-        row["changes"] = listed or page.language("only what is the same for all steps here")
+        changes = records(found[STEPS][found[STEPS]["step"] == row["step"]])
+        row["changes"] = "; ".join(
+            page.language.fill("`{knob}` {from:value} → {to:value}", change) for change in changes
+        )
     english = (
-        "**{setting}** changes {changes}: {difference:points} points relative to {base} ({interval}; "
-        "{verdict:message}); training time × {seconds:number.2}."
+        "**{step}** changes {changes}: {difference:points} points relative to {base} ({interval}; {outcome}); "
+        "training time × {seconds:number.2}."
     )
-    page.bullets(*page.each(english, LADDER, "setting", rows))
+    page.bullets(*page.each(english, EFFECTS, "step", rows))
 
 
 def factors(found: Findings, page: Page) -> None:
@@ -126,17 +138,33 @@ def factors(found: Findings, page: Page) -> None:
     complete = completed(found[RUNS])
     base = complete[complete["setting"] == found.before]
     english = (
-        "In this study {before} has a validation accuracy of {accuracy:percent} (n = {n}); each change was trained "
-        "with the same seeds, epochs and number of images."
+        "In this study {before} reaches a validation accuracy of {accuracy:percent} after {steps:count} steps (n = {n}); "
+        "each change was trained with the same seeds, epochs and number of images."
     )
-    rows = f"setting: {', '.join([found.before, *found[EFFECTS].setting])}"
-    page.sentence(english, RUNS, rows, before=found.before, accuracy=base["accuracy"].mean(), n=len(base))
+    values = {"accuracy": base["accuracy"].mean(), "steps": base["steps"].mean(), "n": len(base)}
+    page.sentence(english, RUNS, f"setting: {found.before}", before=found.before, **values)
     page.picture("forest.png", "Effects of single changes with their intervals")
-    costs = {"FLOPs": "× {training_flop:number.2}", "parameters": "× {parameters:number.2}"}
-    columns = {"change": "{setting:name}", "n": "{n}", **POINTS, **VERDICT, **costs}
-    effects = described(found[EFFECTS], page.language).sort_values("difference", ascending=False)
-    page.records(records(effects), columns, 5)
+    _table_of("factor", "change", found, page)
     failures(found[RUNS], RUNS, page)
+
+
+def ingredients(found: Findings, page: Page) -> None:
+    """What the last variant of the ladder loses without each of its ingredients."""
+    if found.effects("ingredient").empty:
+        return
+    page.heading("Each ingredient taken away")
+    page.text(
+        "The last variant of the ladder, relative to itself without one ingredient: a positive difference is what the "
+        "ingredient contributes in the company of all others."
+    )
+    _table_of("ingredient", "ingredient", found, page)
+
+
+def _table_of(kind: str, heading: str, found: Findings, page: Page) -> None:
+    costs = {"FLOPs": "× {training_flop:number.2}", "parameters": "× {parameters:number.2}"}
+    columns = {heading: f"{{{kind}:name}}", "n": "{n}", **POINTS, **VERDICT, **costs}
+    effects = described(found.effects(kind), page.language).sort_values("difference", ascending=False)
+    page.records(records(effects), columns, 5)
 
 
 def sweep(found: Findings, page: Page) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
 from cnnlab.homework.findings import CHANGES, LACKING, LAYERS, TRANSFER_EFFECTS, TRANSFERS, VARIANTS, Findings
 from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures
 from cnnlab.report.document import Claim, Page
@@ -29,8 +30,8 @@ def write(found: Findings, page: Page) -> None:
     page.text(
         "Each setting is trained with the same seeds and on the same images as its counterpart from scratch. All "
         "settings take about the same number of steps, but at least one pass over the images, so a large share is "
-        "seen fewer times than a small one. Differences are in validation accuracy, in percentage points, with a "
-        "95 % Student t interval over pairs; verdicts are corrected by Holm for all transfers together. Features "
+        "seen fewer times than a small one. Differences are in validation accuracy, in percentage points; intervals and "
+        "verdicts are as in question 1, simultaneous over all transfers. Features "
         "are all matching layers before the classifier of a single training run of the source, so intervals do not "
         "cover its seed-to-seed variation; frozen layers keep their normalisation statistics. Test images were not "
         "used."
@@ -199,9 +200,11 @@ def _verdicts(effects: pd.DataFrame, page: Page) -> list[Claim]:
     """When transfer helps and when it hurts: one sentence per verdict, network, data set and share."""
     say, claims = page.language, []
     for verdict, english in (
-        ("improves", "**Helps** {network} on {target} with {part} of its training images: {effects}."),
-        ("worsens", "**Hurts** {network} on {target} with {part} of its training images: {effects}."),
-        ("no evidence", "No evidence for {network} on {target} with {part} of its training images: {effects}."),
+        (IMPROVES, "**Helps** {network} on {target} with {part} of its training images: {effects}."),
+        (WORSENS, "**Hurts** {network} on {target} with {part} of its training images: {effects}."),
+        (IRRELEVANT, "**No relevant effect** for {network} on {target} with {part} of its images: {effects}."),
+        (INCONCLUSIVE, "Inconclusive for {network} on {target} with {part} of its training images: {effects}."),
+        (NOT_TESTED, "Not tested: {network} on {target} with {part} of its training images: {effects}."),
     ):
         rows = effects[effects["verdict"] == verdict]
         for _, group in rows.groupby(["network", "target", "share"], sort=False):

@@ -8,7 +8,7 @@ from cnnlab.evaluation.results import Evaluation
 from cnnlab.files import REPORTS, write_text
 from cnnlab.homework import improve, other_data
 from cnnlab.homework import plots as homework_plots
-from cnnlab.homework.findings import CALIBRATION, EFFECTS, ERRORS, RUNS, TRANSFERS, Findings, gather
+from cnnlab.homework.findings import CALIBRATION, ERRORS, RUNS, TRANSFERS, Findings, gather
 from cnnlab.report import plots
 from cnnlab.report.document import Page
 from cnnlab.report.language import Language
@@ -36,8 +36,8 @@ def write_homework(parameters: params.Params) -> list[Path]:
 def _draw(parameters: params.Params, found: Findings, say: Language) -> None:
     data = parameters.ablation.data
     classes, images = list(read_card(data)["classes"]), open_processed(data).test_images
-    effects = found[EFFECTS].assign(setting=found[EFFECTS]["setting"].map(say.name))
-    plots.forest(FOLDER / "forest.png", effects, found.before, say)
+    factors = found.effects("factor")
+    plots.forest(FOLDER / "forest.png", factors.assign(name=factors["factor"].map(say.name)), found.before, say)
     if parameters.ablation.ladder:
         homework_plots.ladder(FOLDER / "ladder.png", found[RUNS], parameters.ablation.ladder, say)
     curves, matrices = {}, {}

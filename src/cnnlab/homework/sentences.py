@@ -1,28 +1,47 @@
 """Sentences and table columns that both questions of the homework share."""
 
+from typing import Any
+
 import pandas as pd
 
+from cnnlab.evaluation.effects import INCONCLUSIVE, NOT_TESTED
 from cnnlab.report.document import Page
 from cnnlab.report.language import Language
 from cnnlab.report.tables import records
 
 # Columns of effects in tables: heading and template
-POINTS = {"points (95 % interval)": "{difference:points}{range}", "p (Holm)": "{p_holm:p_value}"}
-VERDICT = {"verdict": "{verdict:message}", "time": "× {seconds:number.2}"}
+POINTS = {"points (simultaneous 95 % interval)": "{difference:points}{range}", "p (corrected)": "{p:p_value}"}
+VERDICT = {"verdict": "{outcome}", "time": "× {seconds:number.2}"}
 
 
 def described(effects: pd.DataFrame, say: Language) -> pd.DataFrame:
-    """Effects with their intervals as text: `range` for table cells, `interval` with n for sentences.
+    """Effects with texts: the interval as `range` for table cells and as `interval` with n for sentences, the `outcome`.
 
-    An effect of a single pair has no interval.
+    An effect that was not tested has no interval. The outcome is the verdict; if it is inconclusive, with the smallest
+    effect that this n could have shown and the number of seeds that would decide.
     """
-    ranges, intervals = [], []
+    ranges, intervals, outcomes = [], [], []
     for row in records(effects):
         known = not pd.isna(row["low"])
         ranges.append(say.fill(" ({low:points} – {high:points})", row) if known else "")
         interval = "95 % interval {low:points} to {high:points}, n = {n}"
         intervals.append(say(interval, **row) if known else f"n = {row['n']}")
-    return effects.assign(range=ranges, interval=intervals)
+        outcomes.append(_outcome(row, say))
+    return effects.assign(range=ranges, interval=intervals, outcome=outcomes)
+
+
+def _outcome(row: dict[str, Any], say: Language) -> str:
+    if row["verdict"] == NOT_TESTED and row["n"] > 1:
+        return say("not tested: the base is below 3 × chance, or all runs are equal")
+    if row["verdict"] != INCONCLUSIVE:
+        return say(row["verdict"])
+    if pd.isna(row["seeds_needed"]):
+        return say("inconclusive; {n} seeds show effects of {detectable:number.1} points or more", **row)
+    return say(
+        "inconclusive; {n} seeds show effects of {detectable:number.1} points or more, about {seeds_needed:count} seeds "
+        "would decide",
+        **row,
+    )
 
 
 def completed(runs: pd.DataFrame) -> pd.DataFrame:

@@ -45,6 +45,7 @@ def _known_language(value: Any) -> Any:
 BudgetName = Literal["smoke", "laptop", "full"]
 Number = Annotated[int | float, WrapValidator(_check_number)]
 Choice = Annotated[int | float | str | bool | None, WrapValidator(_check_choice)]
+Changes = dict[str, Choice]  # of a variant, by dotted keys
 GPUs = Annotated[list[Annotated[str, Field(pattern=r"^GPU:\d+$")]], Field(min_length=1)]
 Devices = Annotated[Literal["all", "one"] | GPUs, WrapValidator(_check_devices)]
 
@@ -173,44 +174,54 @@ class Sweep(Section):
 class AblationBudget(Section):
     """The size of an ablation: seeds, and epochs, training and validation images per training; None uses all images.
 
-    `factors` lists the factors to try, None for all. Steps of the ladder use `ladder_seeds`.
+    `changes` are made to the base, so that it learns in as few steps, and to the steps of the ladder that have its
+    value. `factors` and `leave_one_out` list those to try, None for all.
     """
 
     seeds: Count
-    ladder_seeds: Count
     epochs: Count
     train_images: Count | None
     validation: Count | None
+    changes: Changes = Field(default_factory=dict)
     factors: list[str] | None
+    leave_one_out: list[str] | None
 
 
 class Ablation(Section):
-    """Stage ablate: each of `factors` is applied by itself to the variant `base`, with the same seeds and images.
+    """Stage ablate: trainings with the same seeds, epochs and images.
 
-    A factor maps keys of the variant, such as network.padding, to new values. `ladder` lists variants, each of which is
-    compared with its predecessor.
+    Each of `factors` is applied by itself to the variant `base`. `ladder` lists variants, each of which is compared with
+    its predecessor. `leave_one_out` has the ingredients of the last of them: the changes that take each away. All three
+    map keys of a variant, such as network.padding, to new values.
     """
 
     base: str
     data: str
     budgets: dict[BudgetName, AblationBudget]
     ladder: list[str]
-    factors: dict[str, Annotated[dict[str, Choice], Field(min_length=1)]] = Field(min_length=1)
+    leave_one_out: dict[str, Annotated[Changes, Field(min_length=1)]] = Field(default_factory=dict)
+    factors: dict[str, Annotated[Changes, Field(min_length=1)]] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _factors_known(self) -> Self:
+    def _names_known(self) -> Self:
         for name, budget in self.budgets.items():
-            for factor in budget.factors or ():
-                if factor not in self.factors:
-                    raise ValueError(f"names of ablation.factors in budgets.{name}.factors, not {factor!r}")
-        for factor in self.factors:
-            if set(factor) & set(",:;|\n"):  # separators in the reports
-                raise ValueError(f"factor names without , : ; | and line breaks, not {factor!r}")
+            for section, known, listed in (
+                ("factors", self.factors, budget.factors),
+                ("leave_one_out", self.leave_one_out, budget.leave_one_out),
+            ):
+                for one in listed or ():
+                    if one not in known:
+                        raise ValueError(f"names of ablation.{section} in budgets.{name}.{section}, not {one!r}")
+        for change in (*self.factors, *self.leave_one_out):
+            if set(change) & set(",:;|\n"):  # separators in the reports
+                raise ValueError(f"factor names without , : ; | and line breaks, not {change!r}")
         for variant in (self.base, *self.ladder):
             if variant in self.factors:
                 raise ValueError(f"no factor named like variant {variant}")
         if len(set(self.ladder)) < len(self.ladder):
             raise ValueError("each variant once in ladder")
+        if self.leave_one_out and not self.ladder:
+            raise ValueError("a ladder, whose last variant has the ingredients in leave_one_out")
         return self
 
 

@@ -75,24 +75,25 @@ def confusions(path: Path, matrices: Mapping[str, np.ndarray], classes: Sequence
 
 
 def forest(path: Path, effects: pd.DataFrame, base: str, say: Language = ENGLISH) -> None:
-    """Plot effects (see `evaluation.effects`), the best at the top: mean difference and interval in percentage points.
+    """Plot effects (see `evaluation.effects`) by `name`, the best at the top: mean difference and simultaneous interval.
 
-    Filled markers have a verdict, empty ones no evidence.
+    Markers are filled if the verdict is improves or worsens, grey if there is no relevant effect, else empty.
     """
     rows = effects.sort_values("difference", ignore_index=True)
+    fills = {"improves": INKS[0], "worsens": INKS[0], "no relevant effect": "#aaaaaa"}
     with figure(path, 8, max(3, 1.2 + 0.27 * len(rows))) as drawn:
         axes: Axes = drawn.subplots()
         for place, row in enumerate(rows.to_dict("records")):
-            evident = row["verdict"] != "no evidence"
-            axes.plot([row["low"], row["high"]], [place, place], "-", color=INKS[0], linewidth=2 if evident else 1)
-            fill = INKS[0] if evident else "white"
+            fill = fills.get(row["verdict"], "white")
+            width = 2 if row["verdict"] in ("improves", "worsens") else 1
+            axes.plot([row["low"], row["high"]], [place, place], "-", color=INKS[0], linewidth=width)
             axes.plot(row["difference"], place, "o", color=INKS[0], markerfacecolor=fill)
         axes.axvline(0, color="#777777", linewidth=1)
-        axes.set_yticks(range(len(rows)), [f"{row.setting} (n = {row.n})" for row in rows.itertuples()])
+        axes.set_yticks(range(len(rows)), [f"{row['name']} (n = {row['n']})" for row in rows.to_dict("records")])
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        label = "difference in validation accuracy from {base} (percentage points)\n95 % interval over paired seeds"
+        label = "difference in validation accuracy from {base} (percentage points)\nsimultaneous 95 % intervals"
         axes.set_xlabel(say(label, base=base))
-        title = "filled: improves or worsens (Holm-corrected, 5 %)\nempty: no evidence at this n"
+        title = "filled: improves or worsens; grey: no relevant effect (within ± 1 point)\nempty: inconclusive, or not tested"
         axes.set_title(say(title), fontsize=9)
 
 

@@ -1,13 +1,12 @@
-"""Ablations: the base, each factor on its own, and the steps of a ladder, with the same seeds and images."""
+"""Ablations: single changes of the base, the steps of a ladder, and its last variant without each ingredient."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 
 from cnnlab import params
+from cnnlab.data.store import read_card
 from cnnlab.errors import UserError
 from cnnlab.files import REPORTS, write_text
 from cnnlab.report.document import Page
@@ -24,43 +23,42 @@ from cnnlab.studies.storage import with_retries
 FOLDER = REPORTS / "ablation"
 
 
+CONTRASTS = ("factor", "step", "ingredient")  # columns of effects.csv with the name of a contrast
+
+
 @dataclass(frozen=True)
 class AblationPlan(SettingsPlan):
-    """An ablation: each of `factors` is compared with the base, each step of `ladder` with the one before.
+    """An ablation: single changes of the base, steps of a ladder, and ingredients of its last variant.
 
-    The settings are the base, the factors and the steps; the first setting is the base.
+    The first setting is the base. `contrasts` maps each (setting, base) to its names: a factor, a step or an
+    ingredient, or several of these. An ingredient is compared with the last variant without it.
     """
 
-    factors: list[str]
-    ladder: list[str]
+    contrasts: dict[tuple[str, str], dict[str, str]]
 
     kind = "ablation"
-    sentence = "An ablation: the base, single changes of it, and the steps of a ladder."
+    sentence = "An ablation: single changes of the base, the steps of a ladder, and its last variant without each part."
 
     @property
     def attrs(self) -> Attrs:
-        """Factors and ladder."""
-        return {"objectives": self.objectives, "factors": self.factors, "ladder": self.ladder}
+        """The contrasts."""
+        rows = [{"setting": setting, "base": base, **names} for (setting, base), names in self.contrasts.items()]
+        return {"objectives": self.objectives, "contrasts": rows}
 
 
 def make_plan(parameters: params.Params, url: str) -> AblationPlan:
     """The ablation of params.yaml under its budget; whatever changes a training makes it a new study.
 
-    Raises UserError for a factor that makes no valid variant.
+    Settings that train alike are one setting. Raises UserError for changes that make no valid variant, or change
+    nothing.
     """
-    ablation = parameters.ablation
-    chosen = parameters.scale.ablation
+    ablation, chosen = parameters.ablation, parameters.scale.ablation
     base = params.variant(parameters, ablation.base)
-    names = ablation.factors if chosen.factors is None else chosen.factors
-    factors = {name: overrides.apply(base, ablation.factors[name], f"ablation.factors.{name}") for name in names}
-    ladder = {name: params.variant(parameters, name) for name in ablation.ladder}
-    settings = {ablation.base: base, **factors, **ladder}
-    seeds = dict.fromkeys(ladder, chosen.ladder_seeds) | dict.fromkeys(factors, chosen.seeds)
-    seeds[ablation.base] = max(chosen.seeds, seeds.get(ablation.base, 0))
     validation = params.set_aside(parameters, base.data, chosen.validation, base.validation)
+    settings, contrasts = _settings(parameters, base)
     shared = {
         "settings": {name: variant.model_dump() for name, variant in settings.items()},
-        "ladder": ablation.ladder,
+        "contrasts": [*contrasts.items()],
         "budget": chosen.model_dump(),
         "preprocess": parameters.preprocess.model_dump(),
         "validation": validation,
@@ -71,15 +69,60 @@ def make_plan(parameters: params.Params, url: str) -> AblationPlan:
         data=base.data,
         base=base,
         settings=settings,
-        factors=list(names),
-        ladder=ablation.ladder,
-        seeds=seeds,
+        contrasts=contrasts,
+        seeds=chosen.seeds,
         epochs=chosen.epochs,
         train_images=chosen.train_images,
         validation=validation,
         devices=parameters.strategy,
         train=parameters.train,
     )
+
+
+def _settings(
+    parameters: params.Params, base: params.Variant
+) -> tuple[dict[str, params.Variant], dict[tuple[str, str], dict[str, str]]]:
+    """The settings, each once and named like the variant if it is one, and the contrasts between them."""
+    ablation, chosen = parameters.ablation, parameters.scale.ablation
+    settings: dict[str, params.Variant] = {}
+    contrasts: dict[tuple[str, str], dict[str, str]] = {}
+
+    def add(name: str, variant: params.Variant) -> str:
+        same = variant.model_copy(update={"epochs": chosen.epochs, "validation": None})
+        known = next((known for known, other in settings.items() if other == same), name)
+        settings.setdefault(known, same)
+        return known
+
+    def compare(setting: str, other: str, kind: str, name: str, section: str) -> None:
+        if setting == other:
+            raise UserError(
+                f"Invalid {section}. Expected a change of {other}, apart from its epochs. Received: {name}, which "
+                "changes nothing."
+            )
+        contrasts.setdefault((setting, other), {})[kind] = name
+
+    root = add(ablation.base, _changed(base, base, parameters))
+    steps = [add(name, _changed(params.variant(parameters, name), base, parameters)) for name in ablation.ladder]
+    for below, step, name in zip(steps, steps[1:], ablation.ladder[1:], strict=False):
+        compare(step, below, "step", name, "ablation.ladder")
+    for name in ablation.factors if chosen.factors is None else chosen.factors:
+        section = f"ablation.factors.{name}"
+        factor = add(name, overrides.apply(settings[root], ablation.factors[name], section))
+        compare(factor, root, "factor", name, section)
+    for name in ablation.leave_one_out if chosen.leave_one_out is None else chosen.leave_one_out:
+        section = f"ablation.leave_one_out.{name}"
+        without = add(f"without {name}", overrides.apply(settings[steps[-1]], ablation.leave_one_out[name], section))
+        compare(steps[-1], without, "ingredient", name, section)
+    return settings, contrasts
+
+
+def _changed(variant: params.Variant, base: params.Variant, parameters: params.Params) -> params.Variant:
+    """The variant with the budget's changes of those keys where it has the value of the base."""
+    changes = parameters.scale.ablation.changes
+    section = f"ablation.budgets.{parameters.budget}.changes"
+    overrides.apply(base, changes, section)  # reports an unknown key
+    same = {key: value for key, value in changes.items() if overrides.value(variant, key) == overrides.value(base, key)}
+    return overrides.apply(variant, same, section)
 
 
 def ablate(plan: AblationPlan, slots: list[Slot], say: Language) -> None:
@@ -89,53 +132,54 @@ def ablate(plan: AblationPlan, slots: list[Slot], say: Language) -> None:
     """
     ledger = run_study(plan, slots)
     base = next(iter(plan.settings))
-    runs = with_retries(lambda: runs_table(ledger.study))
+    runs = with_retries(lambda: runs_table(ledger.study)).assign(chance=1 / len(read_card(plan.data)["classes"]))
     if not any((runs["setting"] == base) & (runs["state"] == "COMPLETE")):
         reasons = "; ".join(runs.loc[runs["setting"] == base, "reason"].unique())
         raise UserError(f"No training of {base} succeeded. Expected at least one to compare with. Received: {reasons}")
-    tables = {
-        "runs": runs,
-        "effects": paired_effects(runs, dict.fromkeys(plan.factors, base)),
-        "ladder": paired_effects(runs, {step: before for before, step in pairwise(plan.ladder)}),
-    }
+    contrasts = pd.DataFrame(plan.attrs["contrasts"], columns=[*CONTRASTS, "setting", "base"])
+    effects = contrasts.merge(paired_effects(runs, [*plan.contrasts]), on=["setting", "base"])
 
     def write(folder: Path) -> dict[str, float]:
-        for name, rows in tables.items():
+        for name, rows in {"runs": runs, "effects": effects}.items():
             write_text(folder / f"{name}.csv", rows.to_csv(index=False))
-        write_text(folder / "summary.md", summary(tables, base, say))
-        named = tables["effects"].assign(setting=tables["effects"]["setting"].map(say.name))
-        forest(folder / "forest.png", named, base, say)
+        write_text(folder / "summary.md", summary(runs, effects, base, say))
+        factors = effects[effects["factor"].notna()]
+        forest(folder / "forest.png", factors.assign(name=factors["factor"].map(say.name)), base, say)
         return {}
 
     publish(ledger, FOLDER, write)
 
 
-def summary(tables: Mapping[str, pd.DataFrame], base: str, say: Language) -> str:
-    """Markdown: one row per factor, the best first, one row per step of the ladder, and the failed trainings."""
-    runs, ladder = tables["runs"], tables["ladder"]
+def summary(runs: pd.DataFrame, effects: pd.DataFrame, base: str, say: Language) -> str:
+    """Markdown: one row per factor, the best first, per step of the ladder, and per ingredient; failed trainings."""
     mean = runs.loc[(runs["setting"] == base) & (runs["state"] == "COMPLETE"), "accuracy"].mean()
     page = Page(say, FOLDER)
-    _add_table(page, say("factor"), tables["effects"].sort_values("difference", ascending=False))
     text = say("Mean validation accuracy of {base} over its seeds: {accuracy}.", base=base, accuracy=say.percent(mean))
     page.note(f"{text} {say('runs.csv lists the MLflow run of each training.')}")
-    if len(ladder):
-        page.note(say("Each step of the ladder against the one before:"))
-        _add_table(page, say("step"), ladder)
+    for kind, text in (
+        ("factor", say("Each factor by itself, relative to {base}:", base=base)),
+        ("step", say("Each step of the ladder against the one before:")),
+        ("ingredient", say("The last variant of the ladder, relative to itself without one ingredient:")),
+    ):
+        rows = effects[effects[kind].notna()]
+        if len(rows):
+            page.note(text)
+            _add_table(page, kind, rows if kind == "step" else rows.sort_values("difference", ascending=False))
     return "\n\n".join(filter(None, [*page.blocks, failures(runs, say)])) + "\n"
 
 
-def _add_table(page: Page, heading: str, found: pd.DataFrame) -> None:
+def _add_table(page: Page, kind: str, found: pd.DataFrame) -> None:
     say = page.language
-    columns = ("n", "points (95 % interval)", "p (Holm)", "verdict", "time", "FLOPs", "parameters")
+    columns = ("n", "points (simultaneous 95 % interval)", "p (corrected)", "verdict", "time", "FLOPs", "parameters")
     rows = [
         (
-            say.name(row["setting"]),
+            say.name(row[kind]),
             str(row["n"]),
             interval(row, say),
-            say.number(row["p_holm"], 3),
+            say.number(row["p"], 3),
             say(row["verdict"]),
             *(f"× {say.number(row[name], 2)}" for name in ("seconds", "training_flop", "parameters")),
         )
         for row in records(found)
     ]
-    page.table([heading, *(say(column) for column in columns)], rows, 1)
+    page.table([say(kind), *(say(column) for column in columns)], rows, 1)

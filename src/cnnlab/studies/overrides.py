@@ -37,6 +37,17 @@ def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space"
         ) from error
 
 
+def value(variant: Variant, key: str) -> Any:
+    """The value of a variant at a dotted key; None if it has none there."""
+    node: Any = variant.model_dump()
+    for part in key.split("."):
+        if isinstance(node, list):
+            node = node[int(part)] if int(part) < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
 def check_key(tree: Mapping[str, Any], key: str, section: str) -> None:
     """Raise UserError if a variant's `tree` has no value at `key`; an index past the end of a list is valid."""
     node: Any = tree

@@ -1,6 +1,6 @@
 """Studies that compare settings, each trained with the same seeds: ablations and transfers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,32 +19,27 @@ COSTS = ("seconds", "steps", "training_flop", "parameters")
 
 @dataclass(frozen=True)
 class SettingsPlan(Plan):
-    """A study that trains each of `settings` with its number of `seeds`: 0, 1, …"""
+    """A study that trains each of `settings` with `seeds` seeds: 0, 1, …"""
 
     settings: dict[str, params.Variant]
-    seeds: dict[str, int]
+    seeds: int
 
     sentence: ClassVar[str]  # of its MLflow run
 
     @property
     def description(self) -> tuple[str, Attrs]:
         """The settings."""
-        parameters = {"study": self.study, "settings": ", ".join(self.settings), "seeds": max(self.seeds.values())}
+        parameters = {"study": self.study, "settings": ", ".join(self.settings), "seeds": self.seeds}
         return f"{self.sentence} One child run per setting and seed.", parameters
 
     def enqueued(self, first: int) -> list[tuple[Attrs, Attrs]]:
         """All settings with one seed, then with the next, so that pairs are complete as early as possible."""
-        pairs = [
-            {"setting": name, "seed": seed}
-            for seed in range(max(self.seeds.values()))
-            for name in self.settings
-            if seed < self.seeds[name]
-        ]
+        pairs = [{"setting": name, "seed": seed} for seed in range(self.seeds) for name in self.settings]
         return [(pair, {"role": self.kind}) for pair in pairs[first:]]
 
     def choose(self, trial: optuna.Trial) -> params.Variant:
         """The variant of the enqueued setting."""
-        trial.suggest_int("seed", 0, max(self.seeds.values()) - 1)
+        trial.suggest_int("seed", 0, self.seeds - 1)
         return self.settings[trial.suggest_categorical("setting", list(self.settings))]
 
     def seed(self, trial: FrozenTrial) -> int:
@@ -72,11 +67,11 @@ def runs_table(study: optuna.Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def paired_effects(runs: pd.DataFrame, bases: Mapping[str, str]) -> pd.DataFrame:
-    """Effects of settings against their `bases`, for those that have a complete training with a common seed."""
+def paired_effects(runs: pd.DataFrame, contrasts: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Effects of the `contrasts` (setting, base) that have a complete training with a common seed."""
     complete = runs[runs["state"] == "COMPLETE"]
     seeds = complete.groupby("setting")["seed"].agg(set).to_dict()
-    paired = {name: base for name, base in bases.items() if seeds.get(name, set()) & seeds.get(base, set())}
+    paired = [(name, base) for name, base in contrasts if seeds.get(name, set()) & seeds.get(base, set())]
     return effects(complete, paired)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from optuna.trial import FrozenTrial
 
 from cnnlab import params
-from cnnlab.data.store import Card, identity
+from cnnlab.data.store import Card, identity, read_card
 from cnnlab.errors import UserError
 from cnnlab.files import REPORTS, write_text
 from cnnlab.report.document import Page
@@ -121,7 +121,7 @@ def make_plan(parameters: params.Params, url: str) -> TransferPlan:
         devices=parameters.strategy,
         train=parameters.train,
         settings={name: _variant(run) for name, run in runs.items()},
-        seeds=dict.fromkeys(runs, budget.seeds),
+        seeds=budget.seeds,
         transfers=transfers,
         lacking=lacking,
         networks={name: params.variant(parameters, name) for name in (parameters.ablation.base, *budget.variants)},
@@ -183,6 +183,8 @@ def transfer(plan: TransferPlan, slots: list[Slot], say: Language) -> None:
     ledger = run_study(plan, slots)
     transfers = pd.DataFrame.from_dict(plan.attrs["transfers"], orient="index").rename_axis("setting")
     runs = transfers.merge(with_retries(lambda: runs_table(ledger.study)), on="setting")
+    chance = {target: 1 / len(read_card(target)["classes"]) for target in runs["target"].unique()}
+    runs["chance"] = runs["target"].map(chance)
     found = against_scratch(runs)
     lacking = pd.DataFrame(plan.lacking.items(), columns=["name", "reason"])
 
@@ -202,7 +204,7 @@ def against_scratch(runs: pd.DataFrame) -> pd.DataFrame:
     each = runs.drop_duplicates("setting")
     scratch = each["mode"] == SCRATCH
     pairs = each[~scratch].merge(each.loc[scratch, [*key, "setting"]], on=key, suffixes=("", "_scratch"))
-    found = paired_effects(runs, dict(zip(pairs["setting"], pairs["setting_scratch"], strict=True)))
+    found = paired_effects(runs, [*zip(pairs["setting"], pairs["setting_scratch"], strict=True)])
     return each[["setting", *FIELDS]].merge(found, on="setting")
 
 
@@ -220,7 +222,7 @@ def summary(runs: pd.DataFrame, found: pd.DataFrame, lacking: pd.DataFrame, say:
         share = f"{100 * first['share']:g} %"
         rows.append((first["target"], first["network"], start, share, count, mean, points, verdict))
     columns = ["data set", "network", "initial weights", "images", "n", "validation accuracy"]
-    columns += ["points (95 % interval)", "verdict"]
+    columns += ["points (simultaneous 95 % interval)", "verdict"]
     page.table([say(column) for column in columns], rows, 3)
     unavailable = [
         "- " + say("unavailable: {name} ({reason})", name=row["name"], reason=" ".join(row["reason"].split()))
