@@ -7,7 +7,7 @@ from dvc.dependency import ParamsDependency
 from dvc.repo import Repo
 from ruamel.yaml import YAML
 
-VARIANTS = ("lenet5", "slides", "lesson", "improved")
+VARIANTS = ("lenet5", "slides", "lesson", "lesson_longer", "improved")
 TRAINED = {f"{stage}@{variant}": {"budgets.laptop"} for stage in ("train", "evaluate") for variant in VARIANTS}
 STUDIES = {"sweep", "ablation", "transfer"}
 

@@ -105,8 +105,14 @@ def test_the_slides_numbers_and_where_they_are_wrong(written: Path, language: st
 
 def test_methods_and_networks_are_in_one_table(written: Path, parameters: params.Params) -> None:
     rows = compared(gather(parameters))
-    assert [row["name"] for row in rows if row["network"]] == ["lenet5", "slides", "lesson", "improved"]
-    assert len(rows) == 10 + 4
+    assert [row["name"] for row in rows if row["network"]] == [
+        "lenet5",
+        "slides",
+        "lesson",
+        "lesson_longer",
+        "improved",
+    ]
+    assert len(rows) == 10 + 5
     learnt = {row["name"]: row["train_images"] for row in rows}
     assert (learnt["slides"], learnt["lenet5"], learnt["lesson"]) == (48_000, 55_000, 45_000)
     speeds = {row["name"]: row["images_per_s"] for row in rows if row["network"]}

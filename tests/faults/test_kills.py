@@ -35,7 +35,7 @@ def checkout(tmp_path: Path, real_cifar10: Path) -> Path:
     params |= {"variants": {"never": variant, "often": variant}, "on_demand": {}, "budget": "laptop"}
     params["transfer"]["budgets"]["laptop"] |= {"targets": ["cifar10"], "variants": {"never": []}}
     params["sweep"]["base"] = params["ablation"]["base"] = "never"
-    params["ablation"]["ladder"] = []
+    params["ablation"] |= {"ladder": [], "leave_one_out": {}}
     params["train"]["checkpoint_minutes"] = 0.02
     params["budgets"]["laptop"]["train_images"] = None if KILLS else SHORT_IMAGES
     with (tmp_path / "params.yaml").open("w") as stream:

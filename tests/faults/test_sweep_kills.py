@@ -45,7 +45,7 @@ def checkout(tmp_path: Path, real_cifar10: Path, monkeypatch: pytest.MonkeyPatch
     params |= {"variants": {"lesson": params["variants"]["lesson"]}, "on_demand": {}, "budget": "laptop"}
     params["transfer"]["budgets"]["laptop"] |= {"targets": ["cifar10"], "variants": {"lesson": []}}
     params |= {"data": {"cifar10": {}}}
-    params["ablation"]["ladder"] = []
+    params["ablation"] |= {"ladder": [], "leave_one_out": {}}
     with (tmp_path / "params.yaml").open("w") as stream:
         yaml.dump(params, stream)
     processed = tmp_path / files.PROCESSED / "cifar10"

@@ -168,6 +168,18 @@ def test_an_unknown_ablation_factor(file: Path) -> None:
     assert "names of ablation.factors in budgets.laptop.factors, not 'no dropuot'" in line
 
 
+def test_an_unknown_ingredient(file: Path) -> None:
+    tree = copy.deepcopy(SHIPPED)
+    tree["ablation"]["budgets"]["laptop"]["leave_one_out"] = ["Moun"]
+    (line,) = errors(file, tree)
+    assert "names of ablation.leave_one_out in budgets.laptop.leave_one_out, not 'Moun'" in line
+
+
+def test_ingredients_need_a_ladder(file: Path) -> None:
+    (line,) = errors(file, with_value("ablation.ladder", []))
+    assert "Expected a ladder, whose last variant has the ingredients in leave_one_out." in line
+
+
 WHERE = "transfer.budgets.laptop"
 
 
@@ -242,7 +254,7 @@ OPTIONAL = {
 def sections(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Paths of every section whose keys are fixed: all but mappings whose keys are names."""
     if isinstance(tree, dict):
-        if path == ("ablation", "factors"):
+        if path[0:1] == ("ablation",) and path[-1] in ("factors", "leave_one_out", "changes"):
             return
         named = [("variants",), ("on_demand",), ("data",), ("sweep", "space")]
         of_names = (

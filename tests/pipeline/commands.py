@@ -5,7 +5,10 @@ from contextlib import AbstractContextManager
 
 from checkout import Run
 
-VARIANTS = {"lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "improved": "cifar10", "tuned": "cifar10"}
+VARIANTS = {
+    "lenet5": "mnist", "slides": "mnist", "lesson": "cifar10", "lesson_longer": "cifar10", "improved": "cifar10",
+    "tuned": "cifar10",
+}  # fmt: skip
 # Blocks of commands that have a test of their own, which also checks their outcome.
 TESTED_APART = ("make test", "make see", "dvc plots diff", "IMAGES=-", "make export VARIANT=slides", "/invocations")
 

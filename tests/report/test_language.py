@@ -20,6 +20,7 @@ CNNLAB = Path(files.__file__).parent
 # Functions whose first argument is a message
 SAYING = {"say", "language", "heading", "self", "claim", "each", "text", "sentence"}
 TRANSLATED = [code for code in files.languages() if code != files.ENGLISH]
+VERDICTS = {"improves", "worsens", "no relevant effect", "inconclusive", "not tested"}
 AS_THEY_ARE = {"leaky ReLU", "ELU", "softplus", "softsign", "SGD", "Adam", "Muon"}  # names that are not translated
 
 
@@ -90,7 +91,7 @@ def write(locale: Path, code: str, text: str) -> Path:
 @pytest.mark.parametrize("code", TRANSLATED)
 def test_a_catalogue_has_every_message_and_no_other(code: str) -> None:
     messages = entries(catalogue(code), None).keys()
-    known = {"variant", "sentence", "improves", "worsens", "no evidence", *worked.TENSORS} | constants(sources())
+    known = {"variant", "sentence", *VERDICTS, *worked.TENSORS} | constants(sources())
     assert lacking(catalogue(code)) == set()
     assert messages - known == set()
 
@@ -98,7 +99,8 @@ def test_a_catalogue_has_every_message_and_no_other(code: str) -> None:
 @pytest.mark.parametrize("code", TRANSLATED)
 def test_a_catalogue_has_every_shipped_name_and_no_other(code: str, two_seeds: params.Params) -> None:
     names = entries(catalogue(code), NAME).keys()
-    shipped = {*two_seeds.ablation.factors, *CATALOG["cifar10"].classes}
+    ablation = two_seeds.ablation
+    shipped = {*ablation.factors, *ablation.leave_one_out, *CATALOG["cifar10"].classes}
     assert shipped - names <= AS_THEY_ARE
     known = constants([*CNNLAB.rglob("*.py")])
     words = {word for text in known for word in re.findall("[a-z]+(?: [a-z]+)*", text)}  # of cells: flatten, dense 512

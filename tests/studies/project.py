@@ -66,7 +66,9 @@ class Project:
         scale = {"trials": 3, "epochs": 2, "train_images": 1024, "validation": 500, **(budget or {})}
         changes = {"base": "small", "data": "mnist", "budgets": {"smoke": scale}, "space": SPACE, "workers": None}
         parameters["sweep"] |= changes | sweep
-        parameters["ablation"] |= {"base": "small", "data": "mnist", "ladder": []} | (ablation or {})
+        parameters["ablation"] |= {"base": "small", "data": "mnist", "ladder": [], "leave_one_out": {}} | (
+            ablation or {}
+        )
         parameters["transfer"]["budgets"]["smoke"] |= {"variants": {"small": ["small"]}} | (transfer or {})
         parameters["data"] |= data or {}
         parameters |= {"budget": "smoke", "variants": {"small": {**BASE, **(base or {})}, **(variants or {})}}

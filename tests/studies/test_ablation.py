@@ -16,7 +16,10 @@ from cnnlab.studies import ablation
 from cnnlab.studies.ablation import FOLDER, make_plan
 
 SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
-BUDGET = {"seeds": 2, "ladder_seeds": 1, "epochs": 1, "train_images": 512, "validation": 500, "factors": None}
+BUDGET = {
+    "seeds": 2, "epochs": 1, "train_images": 512, "validation": 500, "factors": None, "leave_one_out": None,
+    "changes": {"optimizer.learning_rate": 0.2},
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +34,13 @@ def ablated(tmp_path_factory: pytest.TempPathFactory, processed_mnist: Path) -> 
         ladder = {
             "budgets": {"smoke": BUDGET},
             "factors": factors,
-            "ladder": ["small", "quicker", "wild-one", "softer"],
+            "ladder": ["small", "larger", "wild-one", "softer"],
+            "leave_one_out": {"smoothing": {"label_smoothing": 0.0}},
         }
-        quicker = {**BASE, "optimizer": {"name": "sgd", "learning_rate": 0.1}}
-        wild = {**BASE, "optimizer": {"name": "sgd", "learning_rate": 1e30}}
-        softer = {**quicker, "label_smoothing": 0.1}
-        made.write(ablation=ladder, variants={"quicker": quicker, "wild-one": wild, "softer": softer})
+        larger = {**BASE, "batch_size": 32}
+        wild = {**larger, "optimizer": {"name": "sgd", "learning_rate": 1e30}}
+        softer = {**larger, "label_smoothing": 0.1}
+        made.write(ablation=ladder, variants={"larger": larger, "wild-one": wild, "softer": softer})
         done = made.run(stage="ablate")
         assert done.returncode == 0, done.stderr
         assert (made.top / "reports/ablation/summary.md").read_text() in done.stdout
@@ -45,31 +49,34 @@ def ablated(tmp_path_factory: pytest.TempPathFactory, processed_mnist: Path) -> 
 
 def test_a_row_for_every_setting_and_seed(ablated: Project) -> None:
     runs = pd.read_csv(ablated.top / "reports/ablation/runs.csv")
-    expected = [(setting, seed) for setting in ("small", "tanh", "fewer units", "wild") for seed in (0, 1)]
-    expected += [(step, 0) for step in ("quicker", "wild-one", "softer")]
+    settings = ("small", "tanh", "fewer units", "wild", "larger", "wild-one", "softer")
+    expected = [(setting, seed) for setting in settings for seed in (0, 1)]
     assert sorted(zip(runs["setting"], runs["seed"], strict=True)) == sorted(expected)
     wild = runs["setting"].isin(["wild", "wild-one"])
     assert set(runs.loc[wild, "state"]) == {"FAIL"}
     assert runs.loc[wild, "reason"].str.contains("diverged").all()
     assert set(runs.loc[~wild, "state"]) == {"COMPLETE"}
-    assert set(runs.loc[~wild, "steps"]) == {512 / 64}
+    assert set(runs.loc[runs["setting"] == "small", "steps"]) == {512 / 64}
     assert runs.loc[runs["setting"] == "small", "training_flop"].nunique() == 1
+    assert set(runs["chance"]) == {0.1}
 
 
-def test_effects_are_those_of_the_rows(ablated: Project) -> None:
+def test_each_contrast_is_tested_once_and_effects_are_those_of_the_rows(ablated: Project) -> None:
+    """Steps next to one that failed have no effect; the ingredient is the step `softer` without what it adds."""
     folder = ablated.top / "reports/ablation"
     runs = pd.read_csv(folder / "runs.csv")
-    found = pd.read_csv(folder / "effects.csv").set_index("setting")
-    expected = effects(runs[runs["state"] == "COMPLETE"], {"tanh": "small", "fewer units": "small"}).set_index(
-        "setting"
-    )
-    assert set(found.index) == {"tanh", "fewer units"}
-    pd.testing.assert_frame_equal(found, expected.loc[found.index], check_dtype=False)
-    assert found.loc["fewer units", "parameters"] < 1
-    assert found["n"].tolist() == [2, 2]
+    found = pd.read_csv(folder / "effects.csv")
+    contrasts = [("larger", "small"), ("fewer units", "small"), ("tanh", "small"), ("softer", "larger")]
+    assert [*zip(found["setting"], found["base"], strict=True)] == contrasts
+    names = found[["step", "factor", "ingredient"]].fillna("").agg("".join, axis=1)
+    assert names.tolist() == ["larger", "fewer units", "tanh", "smoothing"]
+    expected = effects(runs[runs["state"] == "COMPLETE"], contrasts)
+    pd.testing.assert_frame_equal(found[expected.columns], expected, check_dtype=False)
+    assert found["parameters"][1] < 1
+    assert set(found["n"]) == {2}
     summary = (folder / "summary.md").read_text()
     for row in found.itertuples():
-        cell = f"{row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})".replace("-", "−")
+        cell = f"| 2 | {row.difference:+.2f}".replace("-", "−")
         assert cell.replace("−0.00", "+0.00") in summary
     assert summary.count("- failed: wild, seed ") == 2
     assert (folder / "forest.png").read_bytes().startswith(b"\x89PNG")
@@ -77,26 +84,18 @@ def test_effects_are_those_of_the_rows(ablated: Project) -> None:
 
 def test_the_reports_have_digests(ablated: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ablated.top)
-    for name in ("runs.csv", "effects.csv", "ladder.csv", "summary.md", "forest.png"):
+    for name in ("runs.csv", "effects.csv", "summary.md", "forest.png"):
         files.verified(FOLDER / name, "dvc repro ablate")
 
 
 def test_the_summary_speaks_the_reports_language(ablated: Project) -> None:
     folder = ablated.top / "reports/ablation"
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("runs", "effects", "ladder")}
-    summary = ablation.summary(tables, "small", Language("ru"))
-    assert summary.startswith("| фактор | n | п. п. (95%-й интервал) |")
+    runs, found = (pd.read_csv(folder / f"{name}.csv") for name in ("runs", "effects"))
+    summary = ablation.summary(runs, found, "small", Language("ru"))
+    assert "| фактор | n | п. п. (совместный 95%-й интервал) |" in summary
     assert "- обучение не удалось: wild, начальное значение (seed) 0: " in summary
-    difference = tables["ladder"]["difference"][0]
-    assert f"| quicker | 1 | {difference:+.2f} | – |".replace("-", "−").replace(".", ",") in summary
-
-
-def test_steps_are_compared_with_the_one_before_and_not_with_one_that_failed(ablated: Project) -> None:
-    folder = ablated.top / "reports/ablation"
-    runs = pd.read_csv(folder / "runs.csv").set_index(["setting", "seed"])["accuracy"]
-    steps = pd.read_csv(folder / "ladder.csv")
-    assert list(zip(steps["setting"], steps["base"], strict=True)) == [("quicker", "small")]
-    assert steps["difference"][0] == pytest.approx(100 * (runs["quicker", 0] - runs["small", 0]))
+    difference = found["difference"][0]
+    assert f"| larger | 2 | {difference:+.2f}".replace("-", "−").replace(".", ",") in summary
 
 
 def test_mlflow_has_a_run_for_each_training(ablated: Project) -> None:
@@ -110,30 +109,64 @@ def test_mlflow_has_a_run_for_each_training(ablated: Project) -> None:
     assert parent.startswith("ablation small-")
 
 
-def test_seeds_are_paired_and_factors_change_their_keys_alone() -> None:
-    plan = make_plan(SHIPPED.model_copy(update={"budget": "full"}), "")
+def with_budget(name: str, **changes: object) -> params.Params:
+    """The shipped parameters with this budget, and with changes to its ablation."""
+    budget = SHIPPED.ablation.budgets[name].model_copy(update=changes)
+    ablation = SHIPPED.ablation.model_copy(update={"budgets": {name: budget}})
+    return SHIPPED.model_copy(update={"ablation": ablation, "budget": name})
+
+
+def test_factors_change_their_keys_alone() -> None:
+    plan = make_plan(with_budget("full"), "")
     base = plan.settings["lesson"]
-    assert base == SHIPPED.variants["lesson"]
-    assert list(plan.settings) == ["lesson", *SHIPPED.ablation.factors, *SHIPPED.ablation.ladder[1:]]
-    for name, changes in SHIPPED.ablation.factors.items():
-        flat = params_of(plan.settings[name])
+    assert base == SHIPPED.variants["lesson"].model_copy(update={"epochs": plan.epochs})
+    factors = {names["factor"]: pair for pair, names in plan.contrasts.items() if "factor" in names}
+    assert list(factors) == list(SHIPPED.ablation.factors)
+    for name, (setting, against) in factors.items():
+        assert against == "lesson"
+        flat = params_of(plan.settings[setting])
         changed = {key for key, value in params_of(base).items() if flat[key] != value}
-        assert changed <= set(changes), name
+        assert changed <= set(SHIPPED.ablation.factors[name]), name
         assert changed, name
     order = [(values["seed"], values["setting"]) for values, _ in plan.enqueued(first=0)]
     assert order == [(seed, name) for seed in range(5) for name in plan.settings]
 
 
-def test_the_base_has_as_many_seeds_as_the_ladder_that_begins_with_it() -> None:
-    laptop = SHIPPED.ablation.budgets["laptop"].model_copy(update={"seeds": 1, "ladder_seeds": 2})
-    ablation = SHIPPED.ablation.model_copy(update={"budgets": {"laptop": laptop}})
-    plan = make_plan(SHIPPED.model_copy(update={"ablation": ablation, "budget": "laptop"}), "")
-    assert [values["setting"] for values, _ in plan.enqueued(first=0)].count("lesson") == 2
+def test_no_two_settings_train_alike() -> None:
+    plan = make_plan(with_budget("full"), "")
+    dumps = [variant.model_dump_json() for variant in plan.settings.values()]
+    assert len({*dumps}) == len(dumps)
+    # The step `normalised` is the factor, and the last step is the ingredient.
+    assert plan.contrasts["normalised", "lesson"] == {"step": "normalised", "factor": "batch normalisation"}
+    assert plan.contrasts["improved", "smoothed"] == {"step": "improved", "ingredient": "test-time augmentation"}
+
+
+def test_each_ingredient_is_taken_from_the_last_step_alone() -> None:
+    plan = make_plan(with_budget("full"), "")
+    found = {names["ingredient"]: pair for pair, names in plan.contrasts.items() if "ingredient" in names}
+    assert found.keys() == SHIPPED.ablation.leave_one_out.keys()
+    assert {setting for setting, _ in found.values()} == {"improved"}
+
+
+def test_a_budgets_changes_apply_where_a_step_has_the_value_of_the_base() -> None:
+    plan = make_plan(with_budget("laptop", changes={"optimizer.learning_rate": 0.5}), "")
+    rates = {name: plan.settings[name].optimizer.learning_rate for name in ("lesson", "normalised", "muon")}
+    assert rates == {"lesson": 0.5, "normalised": 0.5, "muon": SHIPPED.on_demand["muon"].optimizer.learning_rate}
+    assert plan.settings["sigmoid"].optimizer.learning_rate == 0.5
+
+
+def test_a_factor_that_changes_nothing_is_refused() -> None:
+    same = with_budget("laptop", changes={"optimizer.learning_rate": 0.0003}, factors=["learning rate 0.0003"])
+    expected = (
+        r"^Invalid ablation\.factors\.learning rate 0\.0003\. Expected a change of lesson, apart from its epochs\."
+    )
+    with pytest.raises(UserError, match=expected):
+        make_plan(same, "")
 
 
 def test_a_data_sets_own_validation_is_kept() -> None:
     own = {**SHIPPED.data, "cifar10": params.DataSource(validation=77)}
-    assert make_plan(SHIPPED.model_copy(update={"budget": "full", "data": own}), "").validation == 77
+    assert make_plan(with_budget("full").model_copy(update={"data": own}), "").validation == 77
 
 
 def test_another_order_of_the_ladder_is_another_study() -> None:

@@ -138,8 +138,8 @@ def factors(found: Findings, page: Page) -> None:
     complete = completed(found[RUNS])
     base = complete[complete["setting"] == found.before]
     english = (
-        "In this study {before} reaches a validation accuracy of {accuracy:percent} after {steps:count} steps (n = {n}); "
-        "each change was trained with the same seeds, epochs and number of images."
+        "In this study {before} reaches a validation accuracy of {accuracy:percent} after {steps:count} steps "
+        "(n = {n}); each change was trained with the same seeds, epochs and number of images."
     )
     values = {"accuracy": base["accuracy"].mean(), "steps": base["steps"].mean(), "n": len(base)}
     page.sentence(english, RUNS, f"setting: {found.before}", before=found.before, **values)

@@ -15,7 +15,7 @@ VERDICT = {"verdict": "{outcome}", "time": "× {seconds:number.2}"}
 
 
 def described(effects: pd.DataFrame, say: Language) -> pd.DataFrame:
-    """Effects with texts: the interval as `range` for table cells and as `interval` with n for sentences, the `outcome`.
+    """Effects with texts: the interval as `range` for cells and as `interval` with n for sentences, and the `outcome`.
 
     An effect that was not tested has no interval. The outcome is the verdict; if it is inconclusive, with the smallest
     effect that this n could have shown and the number of seeds that would decide.
@@ -38,8 +38,8 @@ def _outcome(row: dict[str, Any], say: Language) -> str:
     if pd.isna(row["seeds_needed"]):
         return say("inconclusive; {n} seeds show effects of {detectable:number.1} points or more", **row)
     return say(
-        "inconclusive; {n} seeds show effects of {detectable:number.1} points or more, about {seeds_needed:count} seeds "
-        "would decide",
+        "inconclusive; {n} seeds show effects of {detectable:number.1} points or more, about {seeds_needed:count} "
+        "seeds would decide",
         **row,
     )
 

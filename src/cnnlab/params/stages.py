@@ -190,9 +190,9 @@ class AblationBudget(Section):
 class Ablation(Section):
     """Stage ablate: trainings with the same seeds, epochs and images.
 
-    Each of `factors` is applied by itself to the variant `base`. `ladder` lists variants, each of which is compared with
-    its predecessor. `leave_one_out` has the ingredients of the last of them: the changes that take each away. All three
-    map keys of a variant, such as network.padding, to new values.
+    Each of `factors` is applied by itself to the variant `base`. `ladder` lists variants, each of which is compared
+    with its predecessor. `leave_one_out` has the ingredients of the last of them: the changes that take each away.
+    Changes map keys of a variant, such as network.padding, to new values.
     """
 
     base: str

@@ -75,7 +75,7 @@ def confusions(path: Path, matrices: Mapping[str, np.ndarray], classes: Sequence
 
 
 def forest(path: Path, effects: pd.DataFrame, base: str, say: Language = ENGLISH) -> None:
-    """Plot effects (see `evaluation.effects`) by `name`, the best at the top: mean difference and simultaneous interval.
+    """Plot effects (see `evaluation.effects`) by `name`, the best at the top: mean differences and their intervals.
 
     Markers are filled if the verdict is improves or worsens, grey if there is no relevant effect, else empty.
     """
@@ -93,7 +93,10 @@ def forest(path: Path, effects: pd.DataFrame, base: str, say: Language = ENGLISH
         axes.set_ylim(-0.6, len(rows) - 0.4)
         label = "difference in validation accuracy from {base} (percentage points)\nsimultaneous 95 % intervals"
         axes.set_xlabel(say(label, base=base))
-        title = "filled: improves or worsens; grey: no relevant effect (within ± 1 point)\nempty: inconclusive, or not tested"
+        title = (
+            "filled: improves or worsens; grey: no relevant effect (within ± 1 point)\n"
+            "empty: inconclusive, or not tested"
+        )
         axes.set_title(say(title), fontsize=9)
 
 

@@ -168,12 +168,12 @@ def summary(runs: pd.DataFrame, effects: pd.DataFrame, base: str, say: Language)
     return "\n\n".join(filter(None, [*page.blocks, failures(runs, say)])) + "\n"
 
 
-def _add_table(page: Page, kind: str, found: pd.DataFrame) -> None:
+def _add_table(page: Page, column: str, found: pd.DataFrame) -> None:
     say = page.language
     columns = ("n", "points (simultaneous 95 % interval)", "p (corrected)", "verdict", "time", "FLOPs", "parameters")
     rows = [
         (
-            say.name(row[kind]),
+            say.name(row[column]),
             str(row["n"]),
             interval(row, say),
             say.number(row["p"], 3),
@@ -182,4 +182,4 @@ def _add_table(page: Page, kind: str, found: pd.DataFrame) -> None:
         )
         for row in records(found)
     ]
-    page.table([say(kind), *(say(column) for column in columns)], rows, 1)
+    page.table([say(column), *map(say, columns)], rows, 1)

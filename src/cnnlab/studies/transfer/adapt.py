@@ -9,7 +9,7 @@ from cnnlab.errors import UserError
 from cnnlab.nets.anatomy import layer_table, training_flop
 from cnnlab.nets.families.homework import Homework
 from cnnlab.nets.registry import build
-from cnnlab.params import Augment, Variant
+from cnnlab.params import TTA, Augment, Variant
 from cnnlab.params.recipe import Network
 
 LARGEST_MAP = 64  # side of the first feature map, so that later stages cost at most as much as for 64×64 images
@@ -55,7 +55,9 @@ def adapt(variant: Variant, home: Card, target: Card) -> Adapted:
     changes += _classes(home, target)
     augment, found = _augmentation(variant.augment, home, target)
     changes += found
-    update = {"data": target["name"], "network": network, "augment": augment}
+    tta, found = _test_time(variant.tta, target)
+    changes += found
+    update = {"data": target["name"], "network": network, "augment": augment, "tta": tta}
     if home["name"] != target["name"]:
         update["validation"] = None  # a number of images of the other set
     made = variant.model_copy(update=update)
@@ -156,6 +158,14 @@ def _augmentation(augment: Augment, home: Card, target: Card) -> tuple[Augment, 
         reason = "In photographs, objects vary in size: a random crop changes the size, too."
         changes.append(Change("shift", f"{augment.shift:g}", f"crop {CROP:g}", reason))
     return made, changes
+
+
+def _test_time(tta: TTA, target: Card) -> tuple[TTA, list[Change]]:
+    if not tta.flip or target["mirrored"]:
+        return tta, []
+    reason = "The mirror image of an image of {data} does not belong to its class."
+    change = Change("test-time augmentation", "flip", "none", reason, _data(target))
+    return tta.model_copy(update={"flip": False}), [change]
 
 
 def _batch(variant: Variant, target: Card) -> tuple[Variant, list[Change]]:
