@@ -31,9 +31,9 @@ def write(found: Findings, page: Page) -> None:
         "Each setting is trained with the same seeds and on the same images as its counterpart from scratch. All "
         "settings take about the same number of steps, but at least one pass over the images, so a large share is "
         "seen fewer times than a small one. Differences are in validation accuracy, in percentage points; intervals "
-        "and verdicts are as in question 1, simultaneous over all transfers. Features are all matching layers before the classifier of a single training run of the source, so intervals do not "
-        "cover its seed-to-seed variation; frozen layers keep their normalisation statistics. Test images were not "
-        "used."
+        "and verdicts are as in question 1, simultaneous over all transfers. Features are all matching layers before "
+        "the classifier of a single training run of the source, so intervals do not cover its seed-to-seed variation; "
+        "frozen layers keep their normalisation statistics. Test images were not used."
     )
 
 
