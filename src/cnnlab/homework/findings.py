@@ -9,6 +9,7 @@ import pandas as pd
 
 from cnnlab import params
 from cnnlab.errors import UserError
+from cnnlab.evaluation.paired import compare_on_images
 from cnnlab.evaluation.results import Evaluation, first_seed
 from cnnlab.files import REPORTS, verified
 from cnnlab.report.tables import records
@@ -16,6 +17,7 @@ from cnnlab.report.tables import records
 # Tables below reports/, by the paths under which the page cites them
 VARIANTS, CLASSES = "homework/variants.csv", "homework/classes.csv"
 CALIBRATION, ERRORS, STEPS = "homework/calibration.csv", "homework/mistakes.csv", "homework/changes.csv"
+PAIRED = "homework/paired.csv"
 EFFECTS, RUNS = "ablation/effects.csv", "ablation/runs.csv"
 TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
 CHANGES, LAYERS, LACKING = "transfer/changes.csv", "transfer/layers.csv", "transfer/lacking.csv"
@@ -71,6 +73,7 @@ def gather(parameters: params.Params) -> Findings:
         CALIBRATION: pd.concat(bins, names=["variant"]).reset_index("variant"),
         ERRORS: first_seed(Evaluation(after).table("errors")).head(SHOWN),
         STEPS: _steps(parameters),
+        PAIRED: _paired(variants, after),
     }
     commands = {file: f"rm -r {(REPORTS / file).parent} && make repro" for file in STUDIES}
     studies = {file: pd.read_csv(verified(REPORTS / file, command)) for file, command in commands.items()}
@@ -116,6 +119,20 @@ def _classes(before: str, after: str) -> pd.DataFrame:
     table["gain"] = 100 * (table["after"] - table["before"])
     columns = ["class", "before", "after", "gain", "run_id_before", "run_id_after"]
     return table[columns].sort_values("gain", ascending=False)
+
+
+def _paired(variants: pd.DataFrame, after: str) -> pd.DataFrame:
+    """One row per other variant: `after` against it on the test images, first seeds, and the ratio of their times."""
+    rows = []
+    own = variants.set_index("variant").loc[after]
+    for other in records(variants[variants["variant"] != after]):
+        old, new = (Evaluation(name).table("confusion") for name in (other["variant"], after))
+        correct = [(table["actual"] == table["predicted"]).to_numpy() for table in (new, old)]
+        ids = " ".join(Evaluation(name).recipe()["run_id"] for name in (after, other["variant"]))
+        ratio = own["train_seconds"] / other["train_seconds"]
+        rows.append({"variant": other["variant"], **compare_on_images(*correct), "seconds": ratio, "run_ids": ids})
+    columns = ["variant", "images", "gained", "lost", "difference", "low", "high", "p", "seconds", "run_ids"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _steps(parameters: params.Params) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Question 1 of the homework, section by section: sentences generated from tables, which they cite."""
 
 from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
-from cnnlab.homework.findings import CLASSES, EFFECTS, IMPORTANCES, RUNS, STEPS, TRIALS, VARIANTS, Findings
+from cnnlab.homework.findings import CLASSES, EFFECTS, IMPORTANCES, PAIRED, RUNS, STEPS, TRIALS, VARIANTS, Findings
 from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures
 from cnnlab.report.document import EVERY_ROW, TEST_ACCURACY, Claim, Page
 from cnnlab.report.tables import records
@@ -101,6 +101,13 @@ def variants(found: Findings, page: Page) -> None:
             "per training run and was not used for any selection."
         )
         page.sentence(english, VARIANTS, EVERY_ROW, before=found.before, **found.variant(found.after))
+        paired = (
+            "{after} against {variant} on the same {images:count} test images (first seeds; training time × "
+            "{seconds:number.2}): {difference:points} points, 95 % bootstrap interval over images {low:points} to "
+            "{high:points}. Only {after} is right on {gained:count}, only {variant} on {lost:count} (McNemar’s test: p "
+            "{p:p_value})."
+        )
+        page.bullets(*page.each(paired, PAIRED, "variant", records(found[PAIRED]), after=found.after))
     page.picture("curves.png", "Loss and accuracy against training images seen")
     page.text(
         "Training loss and accuracy are measured during training, on augmented images, with dropout and smoothed "

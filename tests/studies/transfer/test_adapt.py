@@ -66,6 +66,13 @@ def test_digits_are_not_mirrored() -> None:
     assert found.variant.network == SHIPPED.variants["lesson"].network
 
 
+def test_digits_are_not_mirrored_for_predictions_either() -> None:
+    """`improved` averages over the image and its mirror image."""
+    found = adapted("improved", card("mnist"))
+    assert changes_of(found)["test-time augmentation"] == ("flip", "none")
+    assert not found.variant.tta.flip
+
+
 def test_a_hundred_classes() -> None:
     found = adapted("improved", card("cifar100"))
     assert changes_of(found) == {"classifier": ("10", "100")}
