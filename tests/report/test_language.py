@@ -13,6 +13,7 @@ from cnnlab import files, params
 from cnnlab.catalog import CATALOG
 from cnnlab.course import examples as worked
 from cnnlab.errors import UserError
+from cnnlab.homework.why import MECHANISMS
 from cnnlab.report.language import NAME, Language, catalogue
 from cnnlab.studies.transfer import adapt
 
@@ -41,7 +42,7 @@ def messages_in_code() -> set[str]:
 
     Reasons are the sentences of that module other than docstrings and errors.
     """
-    found = set()
+    found: set[str] = set()
     for path in sources():
         nodes = [*ast.walk(ast.parse(path.read_text()))]
         assigned = [(ast.unparse(node.targets[0]), node.value) for node in nodes if isinstance(node, ast.Assign)]
@@ -60,7 +61,7 @@ def messages_in_code() -> set[str]:
         if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value.endswith(".")
     }
     assert len(reasons) >= 9
-    return (found | reasons) - {""}
+    return (found | reasons | {mechanism.text for mechanism in MECHANISMS}) - {""}
 
 
 def entries(catalog: Catalog, context: str | None) -> dict[str, Message]:

@@ -3,7 +3,9 @@
 from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
 from cnnlab.homework.findings import CLASSES, EFFECTS, IMPORTANCES, PAIRED, RUNS, STEPS, TRIALS, VARIANTS, Findings
 from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures
+from cnnlab.homework.why import BY_NAME, Mechanism
 from cnnlab.report.document import EVERY_ROW, TEST_ACCURACY, Claim, Page
+from cnnlab.report.language import Language
 from cnnlab.report.tables import records
 
 IMPORTANT = 5  # settings of a sweep that are listed
@@ -17,7 +19,7 @@ def write(found: Findings, page: Page) -> None:
         "the table rows behind it, which name the MLflow runs.",
         budget=found.budget,
     )
-    for section in (answer, variants, factors, ladder, ingredients, sweep, overfitting, classes, errors):
+    for section in (answer, variants, factors, ladder, ingredients, why, sweep, overfitting, classes, errors):
         section(found, page)
     page.heading("How this was measured")
     page.text(
@@ -165,6 +167,28 @@ def ingredients(found: Findings, page: Page) -> None:
         "ingredient contributes in the company of all others."
     )
     _table_of("ingredient", "ingredient", found, page)
+
+
+def why(found: Findings, page: Page) -> None:
+    """The mechanism of each change, with its source, and whether the measurement agrees."""
+    page.heading("Why: what each change does, and whether the measurement agrees")
+    english = "**{name:name}** ({difference:points} points, {verdict:message}): {mechanism} ({source}). {agreement}"
+    claims = []
+    for kind in ("factor", "step", "ingredient"):
+        for row in records(found.effects(kind)):
+            if mechanism := BY_NAME.get(row[kind]):
+                texts = {"mechanism": page.language(mechanism.text), "source": mechanism.source}
+                texts["agreement"] = _agreement(mechanism, row["verdict"], page.language)
+                claims += page.each(english, EFFECTS, kind, [row], name=row[kind], **texts)
+    page.bullets(*claims)
+
+
+def _agreement(mechanism: Mechanism, verdict: str, say: Language) -> str:
+    if verdict not in (IMPROVES, WORSENS):
+        return say("This study does not decide it.")
+    if mechanism.expected is None:
+        return say("The direction depends on the length of the training.")
+    return say("The measurement agrees.") if verdict == mechanism.expected else say("The measurement disagrees.")
 
 
 def _table_of(kind: str, heading: str, found: Findings, page: Page) -> None:
