@@ -43,6 +43,7 @@ def top(tmp_path_factory: pytest.TempPathFactory, processed_cifar10: Path) -> It
         patch.setenv("MLFLOW_TRACKING_URI", "")
         patch.delenv("MLFLOW_TRACKING_URI")
         patch.chdir(folder := tmp_path_factory.mktemp("checkout"))
+        (folder / "docs").symlink_to(ROOT / "docs")
         PROCESSED.mkdir(parents=True)
         (PROCESSED / "cifar10").symlink_to(processed_cifar10)
         write_card(folder, "mnist")

@@ -103,6 +103,15 @@ def test_verdicts_have_n_and_interval(claims: pd.DataFrame, language: str) -> No
     assert "n = 3" in unknown
 
 
+def test_long_runs_are_quoted(reports: Path, claims: pd.DataFrame, language: str) -> None:
+    """Of 35 single changes with five seeds; `tests/evaluation` checks the verdicts."""
+    quotes = claims[claims["file"] == "homework/long_factors.csv"]["sentence"]
+    assert quotes.str.contains("35").all()
+    assert len(quotes) == 2
+    accuracy = {"en": "94.43 % (92.78 % – 96.08 %)", "ru": "94,43 % (92,78 % – 96,08 %)"}[language]
+    assert accuracy in (reports / "homework.md").read_text()
+
+
 def test_each_change_is_explained_and_compared_with_the_explanation(claims: pd.DataFrame, language: str) -> None:
     explained = claims[claims["sentence"].str.contains("arXiv:1502.03167")]
     assert explained["rows"].tolist() == ["factor: batch normalisation", "ingredient: batch normalisation"]
@@ -216,7 +225,7 @@ def test_the_html_loads_nothing(reports: Path, language: str) -> None:
     assert len(parser.sources) == 7
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     assert 'id="sources"' in page
-    assert page.count("<table>") == 8
+    assert page.count("<table>") == 10
     assert ("Ответ</h2>" in page) == (language == "ru")
 
 

@@ -8,16 +8,19 @@ from typing import Any
 import pandas as pd
 
 from cnnlab import params
+from cnnlab.data.store import read_card
 from cnnlab.errors import UserError
 from cnnlab.evaluation.paired import compare_on_images
 from cnnlab.evaluation.results import Evaluation, first_seed
 from cnnlab.files import REPORTS, verified
+from cnnlab.homework.long_runs import long_factors, long_variants
 from cnnlab.report.tables import records
 
 # Tables below reports/, by the paths under which the page cites them
 VARIANTS, CLASSES = "homework/variants.csv", "homework/classes.csv"
 CALIBRATION, ERRORS, STEPS = "homework/calibration.csv", "homework/mistakes.csv", "homework/changes.csv"
 PAIRED = "homework/paired.csv"
+LONG_VARIANTS, LONG_FACTORS = "homework/long_variants.csv", "homework/long_factors.csv"
 EFFECTS, RUNS = "ablation/effects.csv", "ablation/runs.csv"
 TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
 CHANGES, LAYERS, LACKING = "transfer/changes.csv", "transfer/layers.csv", "transfer/lacking.csv"
@@ -34,6 +37,7 @@ class Findings:
     after: str  # of the others, the one with the best validation accuracy; `before` if there is no other
     searched: str | None  # the base of the sweep; None if it searched on another data set
     budget: str
+    data: str  # the data set of question 1
     tables: dict[str, pd.DataFrame]
 
     def __getitem__(self, file: str) -> pd.DataFrame:
@@ -74,11 +78,13 @@ def gather(parameters: params.Params) -> Findings:
         ERRORS: first_seed(Evaluation(after).table("errors")).head(SHOWN),
         STEPS: _steps(parameters),
         PAIRED: _paired(variants, after),
+        LONG_VARIANTS: long_variants(),
+        LONG_FACTORS: long_factors(before, len(read_card(parameters.ablation.data)["classes"])),
     }
     commands = {file: f"rm -r {(REPORTS / file).parent} && make repro" for file in STUDIES}
     studies = {file: pd.read_csv(verified(REPORTS / file, command)) for file, command in commands.items()}
     searched = parameters.sweep.base if parameters.sweep.data == parameters.ablation.data else None
-    return Findings(before, after, searched, parameters.budget, derived | studies)
+    return Findings(before, after, searched, parameters.budget, parameters.ablation.data, derived | studies)
 
 
 def _is_evaluated(parameters: params.Params, name: str) -> bool:

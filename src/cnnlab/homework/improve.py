@@ -1,8 +1,20 @@
 """Question 1 of the homework, section by section: sentences generated from tables, which they cite."""
 
 from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
-from cnnlab.homework.findings import CLASSES, EFFECTS, IMPORTANCES, PAIRED, RUNS, STEPS, TRIALS, VARIANTS, Findings
-from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures
+from cnnlab.homework.findings import (
+    CLASSES,
+    EFFECTS,
+    IMPORTANCES,
+    LONG_FACTORS,
+    LONG_VARIANTS,
+    PAIRED,
+    RUNS,
+    STEPS,
+    TRIALS,
+    VARIANTS,
+    Findings,
+)
+from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures, long_table
 from cnnlab.homework.why import BY_NAME, Mechanism
 from cnnlab.report.document import EVERY_ROW, TEST_ACCURACY, Claim, Page
 from cnnlab.report.language import Language
@@ -19,7 +31,19 @@ def write(found: Findings, page: Page) -> None:
         "the table rows behind it, which name the MLflow runs.",
         budget=found.budget,
     )
-    for section in (answer, variants, factors, ladder, ingredients, why, sweep, overfitting, classes, errors):
+    for section in (
+        answer,
+        variants,
+        factors,
+        ladder,
+        ingredients,
+        why,
+        long_runs,
+        sweep,
+        overfitting,
+        classes,
+        errors,
+    ):
         section(found, page)
     page.heading("How this was measured")
     page.text(
@@ -196,6 +220,29 @@ def _table_of(kind: str, heading: str, found: Findings, page: Page) -> None:
     columns = {heading: f"{{{kind}:name}}", "n": "{n}", **POINTS, **VERDICT, **costs}
     effects = described(found.effects(kind), page.language).sort_values("difference", ascending=False)
     page.records(records(effects), columns, 5)
+
+
+def long_runs(found: Findings, page: Page) -> None:
+    """Long trainings, quoted from docs/results."""
+    rows, factors = found[LONG_VARIANTS], found[LONG_FACTORS]
+    rows = rows[rows["data"] == found.data]
+    if rows.empty and factors.empty:
+        return
+    page.heading("Long runs")
+    page.text("Measured earlier with the recipes in the folders named here, not by this run of the pipeline.")
+    for verdict, english in (
+        (IMPROVES, "Of {count} single changes, {some} improve {base} (n = {n}, folder `{folder}`): {names}."),
+        (WORSENS, "Of {count} single changes, {some} worsen {base} (n = {n}, folder `{folder}`): {names}."),
+    ):
+        some = factors[factors["verdict"] == verdict]
+        if len(some):
+            template = "{factor:name} ({difference:points.1})"
+            names = ", ".join(page.language.fill(template, row) for row in records(some))
+            values = {"count": len(factors), "some": len(some), "names": names}
+            first = records(some)[0]
+            page.sentence(english, LONG_FACTORS, f"verdict: {verdict}", **first | values)
+    if len(rows):
+        long_table(rows, page)
 
 
 def sweep(found: Findings, page: Page) -> None:

@@ -6,8 +6,17 @@ from typing import Any
 import pandas as pd
 
 from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
-from cnnlab.homework.findings import CHANGES, LACKING, LAYERS, TRANSFER_EFFECTS, TRANSFERS, VARIANTS, Findings
-from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures
+from cnnlab.homework.findings import (
+    CHANGES,
+    LACKING,
+    LAYERS,
+    LONG_VARIANTS,
+    TRANSFER_EFFECTS,
+    TRANSFERS,
+    VARIANTS,
+    Findings,
+)
+from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures, long_table
 from cnnlab.report.document import Claim, Page
 from cnnlab.report.language import DASH, Language
 from cnnlab.report.tables import records
@@ -24,7 +33,7 @@ Row = dict[str, Any]
 def write(found: Findings, page: Page) -> None:
     """Write the sections of the question to `page`."""
     page.heading("Homework, question 2: what must change for MNIST, CIFAR-100 and ImageNet", 1)
-    for section in (answer, changes, layers, transfers):
+    for section in (answer, changes, layers, transfers, long_runs):
         section(found, page)
     page.heading("How transfers were measured")
     page.text(
@@ -212,3 +221,13 @@ def _verdicts(effects: pd.DataFrame, page: Page) -> list[Claim]:
             cited = f"setting: {', '.join(group['setting'])}"
             claims.append(page.claim(english, TRANSFER_EFFECTS, cited, **each[0], effects=listed))
     return claims
+
+
+def long_runs(found: Findings, page: Page) -> None:
+    """Long trainings on other data sets, quoted from docs/results."""
+    rows = found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] != found.data]
+    if rows.empty:
+        return
+    page.heading("Long runs on other data sets")
+    page.text("Measured earlier with the recipes in the folders named here, not by this run of the pipeline.")
+    long_table(rows, page)

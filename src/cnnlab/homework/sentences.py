@@ -49,6 +49,20 @@ def completed(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["state"] == "COMPLETE"]
 
 
+def long_table(rows: pd.DataFrame, page: Page) -> None:
+    """Add a table of long trainings, quoted from docs/results."""
+    columns = {
+        "variant": "{variant}",
+        "data set": "{data}",
+        "n": "{n}",
+        "epochs": "{epochs:count}",
+        "training time": "{train_seconds:seconds}",
+        "test accuracy (95 %)": "{test_accuracy:percent} ({low:percent} – {high:percent})",
+        "folder": "`{folder}`",
+    }
+    page.records(records(rows), columns, 2)
+
+
 def failures(runs: pd.DataFrame, file: str, page: Page) -> None:
     """Report each training run of a study that failed."""
     failed = records(runs[runs["state"] != "COMPLETE"])

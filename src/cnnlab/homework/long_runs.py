@@ -1,0 +1,49 @@
+"""Results of long trainings in docs/results, which the report quotes: each folder has its date, recipes and commit."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cnnlab.evaluation.effects import effects
+from cnnlab.evaluation.metrics import mean_interval
+
+RESULTS = Path("docs/results")
+VARIANT_COLUMNS = ["variant", "data", "n", "epochs", "train_seconds", "test_accuracy", "low", "high", "folder"]
+FACTOR_COLUMNS = ["factor", "base", "n", "difference", "low", "high", "verdict", "folder"]
+
+
+def long_variants() -> pd.DataFrame:
+    """One row per variant, of the latest folder that has it: means over `n` seeds and the interval of the accuracy.
+
+    The 95 % interval is Student's over seeds, or Wilson's over test images for a single one. Empty without the folder.
+    """
+    rows = {}
+    for path in sorted(RESULTS.rglob("*.csv"), key=lambda path: path.parts):
+        runs = pd.read_csv(path)
+        if not {"variant", "test_accuracy", "test_accuracy_low"} <= {*runs}:
+            continue
+        accuracies = runs["test_accuracy"].tolist()
+        single = (accuracies[0], runs["test_accuracy_low"][0], runs["test_accuracy_high"][0])
+        mean, low, high = mean_interval(accuracies) if len(runs) > 1 else single
+        means = {name: runs[name].mean() for name in ("epochs", "train_seconds")}
+        first = runs.iloc[0]
+        facts = {"variant": first["variant"], "data": first["data"], "n": len(runs), **means}
+        interval = {"test_accuracy": mean, "low": low, "high": high}
+        folder = RESULTS / path.relative_to(RESULTS).parts[0]
+        rows[first["variant"]] = {**facts, **interval, "folder": str(folder)}
+    return pd.DataFrame(rows.values(), columns=VARIANT_COLUMNS)
+
+
+def long_factors(base: str, classes: int) -> pd.DataFrame:
+    """The effects of all factors in the latest long ablation, from its trainings of `base` and of single changes.
+
+    Empty if there is none.
+    """
+    found = sorted(RESULTS.glob("*-ablation/runs.csv"))
+    if not found:
+        return pd.DataFrame(columns=FACTOR_COLUMNS)
+    runs = pd.read_csv(found[-1]).assign(chance=1 / classes)
+    factors = pd.read_csv(found[-1].with_name("effects.csv"))["setting"]
+    table = effects(runs[runs["state"] == "COMPLETE"], [(factor, base) for factor in factors])
+    table = table.rename(columns={"setting": "factor"}).assign(folder=str(found[-1].parent))
+    return table[FACTOR_COLUMNS].sort_values("difference", ascending=False)

@@ -1,0 +1,41 @@
+"""Quotes of long trainings against the tables in the README of each folder, and their counts of verdicts."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cnnlab.homework import long_runs
+
+RESULTS = Path(__file__).parents[2] / "docs/results"
+
+
+@pytest.fixture(autouse=True)
+def committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_runs, "RESULTS", RESULTS)
+
+
+def test_every_quoted_accuracy_is_in_the_readme_of_its_folder() -> None:
+    table = long_runs.long_variants()
+    assert {"lenet5", "slides", "lesson", "improved", "speedrun", "improved_mnist"} <= {*table["variant"]}
+    for row in table.itertuples():
+        readme = (Path(str(row.folder)) / "README.md").read_text()
+        (line,) = [line for line in readme.splitlines() if line.startswith(f"| {row.variant} |")]
+        assert f" {100 * row.test_accuracy:.2f} % ({100 * row.low:.2f}–{100 * row.high:.2f}) |" in line
+        assert f"| {row.n} |" in line
+
+
+def test_every_factor_of_the_long_ablation_is_quoted_from_its_trainings() -> None:
+    table = long_runs.long_factors("lesson", 10)
+    runs = pd.read_csv(RESULTS / "2026-11-23-ablation/runs.csv").pivot(
+        index="setting", columns="seed", values="accuracy"
+    )
+    assert len(table) == 35
+    for row in table.itertuples():
+        assert row.difference == pytest.approx(100 * (runs.loc[row.factor] - runs.loc["lesson"]).mean())
+
+
+def test_a_checkout_without_long_runs_quotes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_runs, "RESULTS", tmp_path)
+    assert long_runs.long_variants().empty
+    assert long_runs.long_factors("lesson", 10).empty
