@@ -176,7 +176,7 @@ def _add_table(page: Page, column: str, found: pd.DataFrame) -> None:
             say.name(row[column]),
             str(row["n"]),
             interval(row, say),
-            say.number(row["p"], 3),
+            say.p_value(row["p"]),
             say(row["verdict"]),
             *(f"× {say.number(row[name], 2)}" for name in ("seconds", "training_flop", "parameters")),
         )
