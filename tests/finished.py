@@ -85,6 +85,9 @@ def write_ablation(folder: Path, seeds: int = 3, steps: Sequence[str] = ("better
     contrasts = pd.DataFrame(names, columns=["factor", "step", "ingredient", "setting"]).assign(base="lesson")
     found = effects(table, [*zip(contrasts["setting"], contrasts["base"], strict=True)])
     write_text(folder / "runs.csv", table.to_csv(index=False))
+    changed = [{"setting": step, "base": "lesson", "key": "batch_size", "from": 32, "to": 64} for step in steps]
+    keys = ["setting", "base", "key", "from", "to"]
+    write_text(folder / "changes.csv", pd.DataFrame(changed, columns=keys).to_csv(index=False))
     write_text(folder / "effects.csv", contrasts.merge(found, on=["setting", "base"]).to_csv(index=False))
     write_manifest(folder)
 

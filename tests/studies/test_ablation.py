@@ -84,8 +84,15 @@ def test_each_contrast_is_tested_once_and_effects_are_those_of_the_rows(ablated:
 
 def test_the_reports_have_digests(ablated: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ablated.top)
-    for name in ("runs.csv", "effects.csv", "summary.md", "forest.png"):
+    for name in ("runs.csv", "effects.csv", "changes.csv", "summary.md", "forest.png"):
         files.verified(FOLDER / name, "dvc repro ablate")
+
+
+def test_the_changes_of_a_step_are_those_of_its_training(ablated: Project) -> None:
+    """The budget's rate is that of both trainings, so the step changes the size of the batches alone."""
+    table = pd.read_csv(ablated.top / "reports/ablation/changes.csv")
+    step = table[table["setting"] == "larger"]
+    assert step.values.tolist() == [["larger", "small", "batch_size", "64", "32"]]
 
 
 def test_the_summary_speaks_the_reports_language(ablated: Project) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import pandas as pd
@@ -18,14 +17,14 @@ from cnnlab.report.tables import records
 
 # Tables below reports/, by the paths under which the page cites them
 VARIANTS, CLASSES = "homework/variants.csv", "homework/classes.csv"
-CALIBRATION, ERRORS, STEPS = "homework/calibration.csv", "homework/mistakes.csv", "homework/changes.csv"
+CALIBRATION, ERRORS = "homework/calibration.csv", "homework/mistakes.csv"
 PAIRED = "homework/paired.csv"
 LONG_VARIANTS, LONG_FACTORS = "homework/long_variants.csv", "homework/long_factors.csv"
-EFFECTS, RUNS = "ablation/effects.csv", "ablation/runs.csv"
+EFFECTS, RUNS, CHANGED = "ablation/effects.csv", "ablation/runs.csv", "ablation/changes.csv"
 TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
 CHANGES, LAYERS, LACKING = "transfer/changes.csv", "transfer/layers.csv", "transfer/lacking.csv"
 TRANSFERS, TRANSFER_EFFECTS = "transfer/runs.csv", "transfer/effects.csv"
-STUDIES = (EFFECTS, RUNS, TRIALS, IMPORTANCES, CHANGES, LAYERS, LACKING, TRANSFERS, TRANSFER_EFFECTS)
+STUDIES = (EFFECTS, RUNS, CHANGED, TRIALS, IMPORTANCES, CHANGES, LAYERS, LACKING, TRANSFERS, TRANSFER_EFFECTS)
 SHOWN = 18  # errors in the figure
 
 
@@ -38,6 +37,7 @@ class Findings:
     searched: str | None  # the base of the sweep; None if it searched on another data set
     budget: str
     data: str  # the data set of question 1
+    changes: dict[str, Any]  # of `before` in the ablation, under this budget
     tables: dict[str, pd.DataFrame]
 
     def __getitem__(self, file: str) -> pd.DataFrame:
@@ -76,7 +76,6 @@ def gather(parameters: params.Params) -> Findings:
         CLASSES: _classes(before, after),
         CALIBRATION: pd.concat(bins, names=["variant"]).reset_index("variant"),
         ERRORS: first_seed(Evaluation(after).table("errors")).head(SHOWN),
-        STEPS: _steps(parameters),
         PAIRED: _paired(variants, after),
         LONG_VARIANTS: long_variants(),
         LONG_FACTORS: long_factors(before, len(read_card(parameters.ablation.data)["classes"])),
@@ -84,7 +83,8 @@ def gather(parameters: params.Params) -> Findings:
     commands = {file: f"rm -r {(REPORTS / file).parent} && make repro" for file in STUDIES}
     studies = {file: pd.read_csv(verified(REPORTS / file, command)) for file, command in commands.items()}
     searched = parameters.sweep.base if parameters.sweep.data == parameters.ablation.data else None
-    return Findings(before, after, searched, parameters.budget, parameters.ablation.data, derived | studies)
+    ablation, changes = parameters.ablation, parameters.scale.ablation.changes
+    return Findings(before, after, searched, parameters.budget, ablation.data, changes, derived | studies)
 
 
 def _is_evaluated(parameters: params.Params, name: str) -> bool:
@@ -139,16 +139,3 @@ def _paired(variants: pd.DataFrame, after: str) -> pd.DataFrame:
         rows.append({"variant": other["variant"], **compare_on_images(*correct), "seconds": ratio, "run_ids": ids})
     columns = ["variant", "images", "gained", "lost", "difference", "low", "high", "p", "seconds", "run_ids"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _steps(parameters: params.Params) -> pd.DataFrame:
-    """One row per parameter that a step of the ladder changes: step, the one below, parameter, old and new value."""
-    dumps = {name: params.variant(parameters, name).model_dump() for name in parameters.ablation.ladder}
-    steps = {name: pd.json_normalize(dump, sep=".").to_dict("records")[0] for name, dump in dumps.items()}
-    rows = [
-        {"step": step, "below": below, "knob": key, "from": steps[below].get(key), "to": steps[step].get(key)}
-        for below, step in pairwise(steps)
-        for key in dict.fromkeys([*steps[step], *steps[below]])
-        if key not in ("epochs", "validation") and steps[below].get(key) != steps[step].get(key)
-    ]
-    return pd.DataFrame(rows, columns=["step", "below", "knob", "from", "to"], dtype=object)

@@ -2,6 +2,7 @@
 
 from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
 from cnnlab.homework.findings import (
+    CHANGED,
     CLASSES,
     EFFECTS,
     IMPORTANCES,
@@ -9,7 +10,6 @@ from cnnlab.homework.findings import (
     LONG_VARIANTS,
     PAIRED,
     RUNS,
-    STEPS,
     TRIALS,
     VARIANTS,
     Findings,
@@ -154,9 +154,12 @@ def ladder(found: Findings, page: Page) -> None:
     )
     rows = records(described(steps, page.language))
     for row in rows:
-        changes = records(found[STEPS][found[STEPS]["step"] == row["step"]])
+        changed = found[CHANGED][
+            (found[CHANGED]["setting"] == row["setting"]) & (found[CHANGED]["base"] == row["base"])
+        ]
+        changes = records(changed)
         row["changes"] = "; ".join(
-            page.language.fill("`{knob}` {from:value} → {to:value}", change) for change in changes
+            page.language.fill("`{key}` {from:value} → {to:value}", change) for change in changes
         )
     english = (
         "**{step}** changes {changes}: {difference:points} points relative to {base} ({interval}; {outcome}); "
@@ -176,6 +179,14 @@ def factors(found: Findings, page: Page) -> None:
     )
     values = {"accuracy": base["accuracy"].mean(), "steps": base["steps"].mean(), "n": len(base)}
     page.sentence(english, RUNS, f"setting: {found.before}", before=found.before, **values)
+    if found.changes:
+        keys = [page.language.fill("`{key}` {to:value}", {"key": k, "to": v}) for k, v in found.changes.items()]
+        page.text(
+            "To learn in so few steps, {before} and the steps of the ladder that have its values are trained with "
+            "{changes} here.",
+            before=found.before,
+            changes=", ".join(keys),
+        )
     page.picture("forest.png", "Effects of single changes with their intervals")
     _table_of("factor", "change", found, page)
     failures(found[RUNS], RUNS, page)

@@ -140,7 +140,7 @@ def ablate(plan: AblationPlan, slots: list[Slot], say: Language) -> None:
     effects = contrasts.merge(paired_effects(runs, [*plan.contrasts]), on=["setting", "base"])
 
     def write(folder: Path) -> dict[str, float]:
-        for name, rows in {"runs": runs, "effects": effects}.items():
+        for name, rows in {"runs": runs, "effects": effects, "changes": changes(plan)}.items():
             write_text(folder / f"{name}.csv", rows.to_csv(index=False))
         write_text(folder / "summary.md", summary(runs, effects, base, say))
         factors = effects[effects["factor"].notna()]
@@ -148,6 +148,18 @@ def ablate(plan: AblationPlan, slots: list[Slot], say: Language) -> None:
         return {}
 
     publish(ledger, FOLDER, write)
+
+
+def changes(plan: AblationPlan) -> pd.DataFrame:
+    """One row per key of the variant that differs in a contrast: setting, base, key, and its values `from` and `to`."""
+    dumps = {name: pd.json_normalize(v.model_dump(), sep=".").iloc[0].to_dict() for name, v in plan.settings.items()}
+    rows = [
+        {"setting": setting, "base": base, "key": key, "from": dumps[base].get(key), "to": dumps[setting].get(key)}
+        for setting, base in plan.contrasts
+        for key in dict.fromkeys([*dumps[setting], *dumps[base]])
+        if dumps[setting].get(key) != dumps[base].get(key)
+    ]
+    return pd.DataFrame(rows, columns=["setting", "base", "key", "from", "to"], dtype=object)
 
 
 def summary(runs: pd.DataFrame, effects: pd.DataFrame, base: str, say: Language) -> str:
