@@ -34,7 +34,7 @@ def test_only_the_chosen_budget_makes_a_stage_stale(tmp_path: Path) -> None:
         "tuned": {"budgets.laptop"},
         "lesson": {"budgets.laptop"},
         "sweep": {"sweep.budgets.laptop"},
-        "ablate": {"ablation.budgets.laptop"},
-        "transfer": {"transfer.budgets.laptop"},
+        "ablate": {"ablation.budgets.laptop", "budgets.laptop"},
+        "transfer": {"transfer.budgets.laptop", "budgets.laptop"},
         "report": {"budgets.laptop"},
     }

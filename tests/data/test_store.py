@@ -73,6 +73,14 @@ def test_parts_are_nested_and_disjoint(processed: store.Processed) -> None:
     assert sorted([*train, *validation]) == list(range(300))
 
 
+def test_each_fold_sets_aside_other_images(processed: store.Processed) -> None:
+    folds = [processed.split(60, fold=fold) for fold in range(6)]
+    assert sorted(np.concatenate([validation for _, validation in folds[:5]])) == list(range(300))
+    for train, validation in folds:
+        assert sorted([*train, *validation]) == list(range(300))
+    assert np.array_equal(folds[5][1], folds[0][1])
+
+
 @pytest.mark.parametrize(("validation", "train"), [(300, None), (-1, None), (60, 241), (60, 0), (60, -5)])
 def test_impossible_parts_are_refused(processed: store.Processed, validation: int, train: int | None) -> None:
     with pytest.raises(UserError, match=r"Invalid .* of mnist\. Expected: .* Received: "):

@@ -61,17 +61,18 @@ def test_nothing_changes_after_reading(file: Path) -> None:
 budgeted = st.none() | st.integers(1, 100_000)
 
 
-@given(own=st.integers(1, 300), epochs=budgeted, images=budgeted, seeds=st.integers(1, 20))
+@given(own=st.integers(1, 300), epochs=budgeted, images=budgeted, seeds=st.integers(1, 20), folds=st.booleans())
 def test_a_budget_caps_and_never_raises(
-    file: Path, own: int, epochs: int | None, images: int | None, seeds: int
+    file: Path, own: int, epochs: int | None, images: int | None, seeds: int, folds: bool
 ) -> None:
     tree = with_value("variants.slides.epochs", own)
-    tree["budgets"]["laptop"] = {"epochs": epochs, "train_images": images, "seeds": seeds}
+    tree["budgets"]["laptop"] = {"epochs": epochs, "train_images": images, "seeds": seeds, "folds": folds}
     runs = params.runs(load(file, tree), "slides")
     assert [run.seed for run in runs] == [*range(seeds)]
     assert {run.epochs for run in runs} == {own if epochs is None or own < epochs else epochs}
     assert {run.train_images for run in runs} == {images}
-    assert len({run.model_copy(update={"seed": 0}).model_dump_json() for run in runs}) == 1
+    assert [run.fold for run in runs] == ([*range(seeds)] if folds else [0] * seeds)
+    assert len({run.model_copy(update={"seed": 0, "fold": 0}).model_dump_json() for run in runs}) == 1
 
 
 @pytest.mark.parametrize("devices", ["all", "one", ["GPU:0"], ["GPU:0", "GPU:12"]])
@@ -92,7 +93,7 @@ def test_a_run_contains_only_what_determines_its_result(file: Path) -> None:
 @pytest.mark.parametrize("budget", ["smoke", "laptop", "full"])
 def test_the_scale_is_that_of_the_chosen_budget(file: Path, budget: str) -> None:
     found = load(file, with_value("budget", budget))
-    assert found.scale.training.model_dump() == SHIPPED["budgets"][budget]
+    assert found.scale.training.model_dump(exclude_defaults=True) == SHIPPED["budgets"][budget]
     for stage in ("sweep", "ablation", "transfer"):
         assert getattr(found.scale, stage).model_dump(exclude_defaults=True) == SHIPPED[stage]["budgets"][budget]
 

@@ -58,6 +58,7 @@ class Project:
         variants: dict[str, Any] | None = None,
         transfer: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
+        folds: bool = False,
         **sweep: Any,
     ) -> None:
         """Write params.yaml: the shipped one with such a base, variants, data, budget, and sections of stages."""
@@ -72,6 +73,7 @@ class Project:
         parameters["transfer"]["budgets"]["smoke"] |= {"variants": {"small": ["small"]}} | (transfer or {})
         parameters["data"] |= data or {}
         parameters |= {"budget": "smoke", "variants": {"small": {**BASE, **(base or {})}, **(variants or {})}}
+        parameters["budgets"]["smoke"]["folds"] = folds
         parameters["on_demand"] = {}
         with (self.top / "params.yaml").open("w") as stream:
             yaml.dump(parameters, stream)

@@ -40,7 +40,7 @@ def ablated(tmp_path_factory: pytest.TempPathFactory, processed_mnist: Path) -> 
         larger = {**BASE, "batch_size": 32}
         wild = {**larger, "optimizer": {"name": "sgd", "learning_rate": 1e30}}
         softer = {**larger, "label_smoothing": 0.1}
-        made.write(ablation=ladder, variants={"larger": larger, "wild-one": wild, "softer": softer})
+        made.write(ablation=ladder, folds=True, variants={"larger": larger, "wild-one": wild, "softer": softer})
         done = made.run(stage="ablate")
         assert done.returncode == 0, done.stderr
         assert (made.top / "reports/ablation/summary.md").read_text() in done.stdout
@@ -108,10 +108,13 @@ def test_the_summary_speaks_the_reports_language(ablated: Project) -> None:
 def test_mlflow_has_a_run_for_each_training(ablated: Project) -> None:
     store = mlflow.MlflowClient(f"sqlite:///{ablated.top}/mlruns/mlflow.db")
     experiment = store.get_experiment_by_name("mnist ablations")
-    runs = {run.info.run_id: run.info.run_name for run in store.search_runs([experiment.experiment_id])}
+    found = store.search_runs([experiment.experiment_id])
+    runs = {run.info.run_id: run.info.run_name for run in found}
+    folds = {run.info.run_id: run.data.params.get("fold") for run in found}
     table = pd.read_csv(ablated.top / "reports/ablation/runs.csv")
     for row in table.itertuples():
         assert runs.pop(row.run_id) == f"{row.setting}, seed {row.seed}"
+        assert folds[row.run_id] == str(row.seed)
     (parent,) = runs.values()
     assert parent.startswith("ablation small-")
 

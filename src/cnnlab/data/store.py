@@ -70,10 +70,11 @@ class Processed:
     order: Indices
     card: Card
 
-    def split(self, validation: int, train: int | None = None) -> tuple[Indices, Indices]:
+    def split(self, validation: int, train: int | None = None, fold: int = 0) -> tuple[Indices, Indices]:
         """Return the indices of `train` training images (None: all that are left) and of `validation` others.
 
-        Both are stratified and nested: a smaller part is a prefix of a larger one.
+        Both are stratified and nested: a smaller part is a prefix of a larger one. Each `fold` has other validation
+        images, as in cross-validation, until all training images have been among them; then it starts again.
         Raises UserError if there are too few training images.
         """
         count = len(self.order)
@@ -87,7 +88,8 @@ class Processed:
                 f"Invalid number of training images of {self.name}. Expected: {expected}. Received: {train}."
             )
         end = count if train is None else validation + train
-        return self.order[validation:end], self.order[:validation]
+        order = np.roll(self.order, -fold * validation)
+        return order[validation:end], order[:validation]
 
 
 def preprocess(data_set: DataSet, raw: Path, destination: Path, *, validation: int, seed: int) -> None:

@@ -43,7 +43,7 @@ from cnnlab.params.stages import (
 )
 
 __all__ = [
-    "TTA", "Augment", "DataSource", "InitFrom", "Optimizer", "Params", "Recipe", "Report", "Run", "Schedule",
+    "TTA", "Augment", "Budget", "DataSource", "InitFrom", "Optimizer", "Params", "Recipe", "Report", "Run", "Schedule",
     "Searched", "Section", "Strategy", "Sweep", "Train", "Transfer", "Variant", "load", "runs", "set_aside", "variant",
     "variants",
 ]  # fmt: skip
@@ -228,6 +228,7 @@ def runs(params: Params, name: str, seeds: int | None = None) -> list[Run]:
             seed=seed,
             validation=set_aside(params, chosen.data, chosen.validation),
             train_images=budget.train_images,
+            fold=budget.fold(seed),
             origin=origin,
         )
         for seed in range(seeds or budget.seeds)

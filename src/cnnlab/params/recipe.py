@@ -222,5 +222,6 @@ class Run(Recipe):
     seed: Seed
     validation: Count
     train_images: Count | None
+    fold: Seed = 0  # which of the training images are set aside for validation
     passes: Count = 1  # over the training images per epoch
     origin: str | None = None  # the folder below models/ of the variant in `init_from`

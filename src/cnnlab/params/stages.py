@@ -51,11 +51,20 @@ Devices = Annotated[Literal["all", "one"] | GPUs, WrapValidator(_check_devices)]
 
 
 class Budget(Section):
-    """The scale of trainings; None keeps the value of the variant."""
+    """The scale of trainings; None keeps the value of the variant.
+
+    With `folds`, each seed sets aside other images for validation, so that intervals over seeds cover the choice of
+    training data, too (Bouthillier et al. 2021, arXiv:2103.03098). Ablations and transfers follow it, sweeps do not.
+    """
 
     epochs: Count | None
     train_images: Count | None
     seeds: Count
+    folds: bool = False
+
+    def fold(self, seed: int) -> int:
+        """The fold of a training with `seed`."""
+        return seed if self.folds else 0
 
 
 class DataSource(Section):

@@ -62,6 +62,7 @@ def make_plan(parameters: params.Params, url: str) -> AblationPlan:
         "budget": chosen.model_dump(),
         "preprocess": parameters.preprocess.model_dump(),
         "validation": validation,
+        "folds": parameters.scale.training.folds,
     }
     return AblationPlan(
         study=study_name(ablation.base, shared),
@@ -71,6 +72,7 @@ def make_plan(parameters: params.Params, url: str) -> AblationPlan:
         settings=settings,
         contrasts=contrasts,
         seeds=chosen.seeds,
+        budget=parameters.scale.training,
         epochs=chosen.epochs,
         train_images=chosen.train_images,
         validation=validation,

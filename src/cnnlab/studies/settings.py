@@ -19,10 +19,11 @@ COSTS = ("seconds", "steps", "training_flop", "parameters")
 
 @dataclass(frozen=True)
 class SettingsPlan(Plan):
-    """A study that trains each of `settings` with `seeds` seeds: 0, 1, …"""
+    """A study that trains each of `settings` with `seeds` seeds: 0, 1, …, under the split of `budget`."""
 
     settings: dict[str, params.Variant]
     seeds: int
+    budget: params.Budget
 
     sentence: ClassVar[str]  # of its MLflow run
 
@@ -45,6 +46,11 @@ class SettingsPlan(Plan):
     def seed(self, trial: FrozenTrial) -> int:
         """The enqueued seed."""
         return int(trial.params["seed"])
+
+    def run(self, trial: FrozenTrial, images: int | None) -> params.Run:
+        """The training of the setting, on the images of the seed's fold."""
+        run = super().run(trial, images)
+        return run.model_copy(update={"fold": self.budget.fold(run.seed)})
 
     def title(self, trial: FrozenTrial) -> str:
         """Setting and seed."""

@@ -137,7 +137,7 @@ class Experiment:
     @contextmanager
     def _trained(self, watchers: Sequence[Watcher]) -> Iterator[Trained]:
         data = open_processed(self.run.data)
-        train, validation = data.split(self.run.validation, self.run.train_images)
+        train, validation = data.split(self.run.validation, self.run.train_images, self.run.fold)
         train = np.tile(train, self.run.passes)
         loop = self._loop(data, train)
         saved = self._restored(self.checkpoint, loop.model, data)

@@ -81,7 +81,8 @@ class TransferPlan(SettingsPlan):
 
     def run(self, trial: FrozenTrial, images: int | None) -> params.Run:
         """The setting's training with the trial's seed."""
-        update = {"variant": f"trial-{trial.user_attrs['original']}", "seed": self.seed(trial)}
+        seed = self.seed(trial)
+        update = {"variant": f"trial-{trial.user_attrs['original']}", "seed": seed, "fold": self.budget.fold(seed)}
         return self.transfers[trial.params["setting"]].run.model_copy(update=update)
 
 
@@ -108,6 +109,7 @@ def make_plan(parameters: params.Params, url: str) -> TransferPlan:
         "sources": {run.origin: Outputs.at(run.origin).run_id() for run in runs.values() if run.origin},
         "data": {run.data: identity(cards[run.data]) for run in runs.values()},
         "seeds": budget.seeds,
+        "folds": parameters.scale.training.folds,
     }
     first = found[0].run
     return TransferPlan(
@@ -122,6 +124,7 @@ def make_plan(parameters: params.Params, url: str) -> TransferPlan:
         train=parameters.train,
         settings={name: _variant(run) for name, run in runs.items()},
         seeds=budget.seeds,
+        budget=parameters.scale.training,
         transfers=transfers,
         lacking=lacking,
         networks={name: params.variant(parameters, name) for name in (parameters.ablation.base, *budget.variants)},
