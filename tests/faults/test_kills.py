@@ -33,7 +33,8 @@ def checkout(tmp_path: Path, real_cifar10: Path) -> Path:
     params = yaml.load(ROOT / "params.yaml")
     variant = params["variants"]["lesson"] | {"epochs": EPOCHS}
     params |= {"variants": {"never": variant, "often": variant}, "on_demand": {}, "budget": "laptop"}
-    params["transfer"]["budgets"]["laptop"] |= {"targets": ["cifar10"], "variants": {"never": []}}
+    targets = {"cifar10": {"steps": 20, "shares": [0.05]}}
+    params["transfer"]["budgets"]["laptop"] |= {"targets": targets, "variants": {"never": []}}
     params["sweep"]["base"] = params["ablation"]["base"] = "never"
     params["ablation"] |= {"ladder": [], "leave_one_out": {}}
     params["train"]["checkpoint_minutes"] = 0.02

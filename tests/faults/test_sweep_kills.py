@@ -43,7 +43,8 @@ def checkout(tmp_path: Path, real_cifar10: Path, monkeypatch: pytest.MonkeyPatch
     budget = {"trials": TRIALS, "epochs": EPOCHS, "train_images": 1024, "validation": 500}
     params["sweep"] |= {"budgets": {"laptop": budget}, "base": "lesson"}
     params |= {"variants": {"lesson": params["variants"]["lesson"]}, "on_demand": {}, "budget": "laptop"}
-    params["transfer"]["budgets"]["laptop"] |= {"targets": ["cifar10"], "variants": {"lesson": []}}
+    targets = {"cifar10": {"steps": 20, "shares": [0.05]}}
+    params["transfer"]["budgets"]["laptop"] |= {"targets": targets, "variants": {"lesson": []}}
     params |= {"data": {"cifar10": {}}}
     params["ablation"] |= {"ladder": [], "leave_one_out": {}}
     with (tmp_path / "params.yaml").open("w") as stream:

@@ -180,14 +180,19 @@ def test_ingredients_need_a_ladder(file: Path) -> None:
     assert "Expected a ladder, whose last variant has the ingredients in leave_one_out." in line
 
 
+def test_a_change_to_try_that_is_not_defined(file: Path) -> None:
+    (line,) = errors(file, with_value("transfer.budgets.laptop.tried", ["hlaf the filters"]))
+    assert "names of transfer.tried in budgets.laptop.tried, not 'hlaf the filters'" in line
+
+
 WHERE = "transfer.budgets.laptop"
+TARGET = {"steps": 1, "shares": [1.0]}
 
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        (f"{WHERE}.targets", ["mnist", "flowers"], f"data sets of section data in {WHERE}.targets, not 'flowers'"),
-        (f"{WHERE}.targets", ["mnist", "mnist"], f"each data set once in {WHERE}.targets"),
+        (f"{WHERE}.targets", {"flowers": TARGET}, f"data sets of section data in {WHERE}.targets, not 'flowers'"),
         (f"{WHERE}.variants", {"improved": ["better"]}, f"variants in {WHERE}.variants, not 'better'"),
         (
             f"{WHERE}.variants",

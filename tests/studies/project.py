@@ -70,7 +70,10 @@ class Project:
         parameters["ablation"] |= {"base": "small", "data": "mnist", "ladder": [], "leave_one_out": {}} | (
             ablation or {}
         )
-        parameters["transfer"]["budgets"]["smoke"] |= {"variants": {"small": ["small"]}} | (transfer or {})
+        parameters["transfer"]["tried"] = {"tanh": {"network.activation": "tanh"}}
+        parameters["transfer"]["budgets"] = {
+            "smoke": parameters["transfer"]["budgets"]["smoke"] | {"variants": {"small": ["small"]}} | (transfer or {})
+        }
         parameters["data"] |= data or {}
         parameters |= {"budget": "smoke", "variants": {"small": {**BASE, **(base or {})}, **(variants or {})}}
         parameters["budgets"]["smoke"]["folds"] = folds

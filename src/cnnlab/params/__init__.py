@@ -37,6 +37,7 @@ from cnnlab.params.stages import (
     Strategy,
     Sweep,
     SweepBudget,
+    Target,
     Train,
     Transfer,
     TransferBudget,
@@ -44,8 +45,8 @@ from cnnlab.params.stages import (
 
 __all__ = [
     "TTA", "Augment", "Budget", "DataSource", "InitFrom", "Optimizer", "Params", "Recipe", "Report", "Run", "Schedule",
-    "Searched", "Section", "Strategy", "Sweep", "Train", "Transfer", "Variant", "load", "runs", "set_aside", "variant",
-    "variants",
+    "Searched", "Section", "Strategy", "Sweep", "Target", "Train", "Transfer", "Variant", "load", "runs", "set_aside",
+    "variant", "variants",
 ]  # fmt: skip
 
 PARAMS = Path("params.yaml")
@@ -150,8 +151,6 @@ class Params(Section):
         for target in budget.targets:
             if target not in self.data:
                 raise ValueError(f"data sets of section data in {where}.targets, not {target!r}")
-        if len({*budget.targets}) < len(budget.targets):
-            raise ValueError(f"each data set once in {where}.targets")
         known = {**self.variants, **self.on_demand}
         for name in [*budget.variants, *chain.from_iterable(budget.variants.values())]:
             if name not in known:

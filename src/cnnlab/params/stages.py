@@ -1,6 +1,7 @@
 """The sections of params.yaml for the stages of the pipeline."""
 
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -180,6 +181,12 @@ class Sweep(Section):
     space: dict[str, Searched] = Field(min_length=1)
 
 
+def _check_names(changes: Iterable[str]) -> None:
+    for change in changes:
+        if set(change) & set(",:;|\n"):  # separators in the reports
+            raise ValueError(f"names of changes without , : ; | and line breaks, not {change!r}")
+
+
 class AblationBudget(Section):
     """The size of an ablation: seeds, and epochs, training and validation images per training; None uses all images.
 
@@ -221,9 +228,7 @@ class Ablation(Section):
                 for one in listed or ():
                     if one not in known:
                         raise ValueError(f"names of ablation.{section} in budgets.{name}.{section}, not {one!r}")
-        for change in (*self.factors, *self.leave_one_out):
-            if set(change) & set(",:;|\n"):  # separators in the reports
-                raise ValueError(f"factor names without , : ; | and line breaks, not {change!r}")
+        _check_names((*self.factors, *self.leave_one_out))
         for variant in (self.base, *self.ladder):
             if variant in self.factors:
                 raise ValueError(f"no factor named like variant {variant}")
@@ -234,30 +239,46 @@ class Ablation(Section):
         return self
 
 
-class TransferBudget(Section):
-    """The size of the transfer study: `targets`, seeds, `steps` per training, and `shares` of the training images.
+class Target(Section):
+    """A data set to transfer to: `steps` of a training, but at least one epoch, and `shares` of the training images."""
 
-    `variants` lists, for each network, the trained variants to initialise it with, in addition to random weights.
-    `validation` is the number of validation images, None for all. All shares are trained for about the same number of
-    steps, but for at least one epoch.
-    """
-
-    targets: list[Name] = Field(min_length=1)
-    seeds: Count
     steps: Count
     shares: list[Annotated[float, Field(gt=0, le=1)]] = Field(min_length=1)
+
+
+class TransferBudget(Section):
+    """The size of the transfer study: `targets` and seeds.
+
+    `variants` lists, for each network, the trained variants to initialise it with, in addition to random weights.
+    `validation` is the number of validation images, None for all. `tried` lists the changes to try, None for all.
+    """
+
+    targets: dict[Name, Target] = Field(min_length=1)
+    seeds: Count
     validation: Count | None
     variants: dict[Name, list[Name]] = Field(min_length=1)
+    tried: list[str] | None
 
 
 class Transfer(Section):
     """Stage transfer: adapted variants trained from scratch, with frozen features of others, and fine-tuned.
 
-    Fine-tuning uses `tuning_rate` times the learning rate of the variant.
+    Fine-tuning uses `tuning_rate` times the learning rate of the variant. `tried` are single changes of the adapted
+    variants, trained from scratch.
     """
 
     tuning_rate: Positive
+    tried: dict[str, Annotated[Changes, Field(min_length=1)]] = Field(default_factory=dict)
     budgets: dict[BudgetName, TransferBudget]
+
+    @model_validator(mode="after")
+    def _names_known(self) -> Self:
+        for name, budget in self.budgets.items():
+            for one in budget.tried or ():
+                if one not in self.tried:
+                    raise ValueError(f"names of transfer.tried in budgets.{name}.tried, not {one!r}")
+        _check_names(self.tried)
+        return self
 
 
 class Report(Section):

@@ -14,7 +14,7 @@ from cnnlab.report.language import Language
 from cnnlab.report.tables import records
 from cnnlab.studies.plan import Attrs, Plan
 
-COSTS = ("seconds", "steps", "training_flop", "parameters")
+RECORDED = ("top5_accuracy", "seconds", "steps", "training_flop", "parameters", "run_id", "reason")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ class SettingsPlan(Plan):
 
 
 def runs_table(study: optuna.Study) -> pd.DataFrame:
-    """One row per setting and seed, from the last attempt: state, accuracy (share), costs, run ID, failure reason."""
+    """One row per setting and seed, from the last attempt: state, accuracy, and what the trial recorded.
+
+    Accuracies are shares; with up to five classes there is no top-5 accuracy.
+    """
     last = {(t.params["setting"], t.params["seed"]): t for t in study.get_trials(deepcopy=False) if "seed" in t.params}
     rows = [
         {
@@ -66,7 +69,7 @@ def runs_table(study: optuna.Study) -> pd.DataFrame:
             "seed": seed,
             "state": trial.state.name,
             "accuracy": trial.values[0] if trial.state is TrialState.COMPLETE else None,
-            **{name: trial.user_attrs.get(name) for name in (*COSTS, "run_id", "reason")},
+            **{name: trial.user_attrs.get(name) for name in RECORDED},
         }
         for (setting, seed), trial in last.items()
     ]

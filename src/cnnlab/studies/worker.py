@@ -112,7 +112,7 @@ class Trial:
             "parameters": model.count_params(),
             "training_flop": training_flop(model) * images,
         }
-        self.set_attrs(**costs)
+        self.set_attrs(**costs, top5_accuracy=epochs[-1].get("val_top5_accuracy"))
         second = {"parameters": costs["parameters"], "FLOPs": costs["training_flop"]}
         values = [float(epochs[-1]["val_accuracy"]), *(float(second[name]) for name in self._plan.objectives[1:])]
         if done.tracker:

@@ -22,15 +22,14 @@ from cnnlab.studies.transfer.transfer import EPOCH, FOLDER, make_plan
 
 NETWORK = BASE["network"] | {"head": "global_average", "dense_units": 0}
 BUDGET = {
-    "targets": ["mnist", "colours", "cifar100"],
+    "targets": {name: {"steps": 6, "shares": [0.25, 1.0]} for name in ("mnist", "colours", "cifar100")},
     "seeds": 2,
-    "steps": 6,
-    "shares": [0.25, 1.0],
     "validation": 8,
     "variants": {"small": ["small", "other"]},
+    "tried": ["tanh"],
 }
 COLOURS = {"colours": {"path": "colours", "size": 40, "validation": 10}}
-MODES = [("from scratch", ""), ("frozen", "small"), ("fine-tuned", "small")]
+MODES = [("from scratch", "", ""), ("frozen", "small", ""), ("fine-tuned", "small", ""), ("from scratch", "", "tanh")]
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +54,12 @@ def transferred(tmp_path_factory: pytest.TempPathFactory, processed_mnist: Path)
 
 @pytest.fixture(scope="module")
 def runs(transferred: Project) -> pd.DataFrame:
-    return pd.read_csv(transferred.top / "reports/transfer/runs.csv").fillna({"source": ""})
+    return pd.read_csv(transferred.top / "reports/transfer/runs.csv").fillna({"source": "", "change": ""})
 
 
 def test_every_beginning_is_trained_with_every_seed_and_share(runs: pd.DataFrame) -> None:
     """Not on the network's own data; of 50 pictures 40 are trained on, a quarter of them is 10."""
-    found = list(runs[["target", "share", "mode", "source", "seed"]].itertuples(index=False, name=None))
+    found = list(runs[["target", "share", "mode", "source", "change", "seed"]].itertuples(index=False, name=None))
     expected = [("colours", share, *mode, seed) for share in (0.25, 1.0) for mode in MODES for seed in (0, 1)]
     assert sorted(found) == sorted(expected)
     assert set(runs["state"]) == {"COMPLETE"}
@@ -69,11 +68,14 @@ def test_every_beginning_is_trained_with_every_seed_and_share(runs: pd.DataFrame
 
 def test_effects_are_paired_with_scratch_on_the_same_images(transferred: Project, runs: pd.DataFrame) -> None:
     found = pd.read_csv(transferred.top / "reports/transfer/effects.csv")
-    assert len(found) == 4
-    accuracy = runs.set_index(["share", "mode", "seed"])["accuracy"]
-    for row in found.itertuples():
-        pairs = [accuracy[row.share, row.mode, seed] - accuracy[row.share, "from scratch", seed] for seed in (0, 1)]
-        assert row.difference == pytest.approx(100 * np.mean(pairs))
+    assert len(found) == 6
+    accuracy = runs.set_index(["share", "mode", "change", "seed"])["accuracy"]
+    scratch = ("from scratch", "")
+    for row in found.fillna({"change": ""}).itertuples():
+        each = [
+            accuracy[row.share, row.mode, row.change, seed] - accuracy[row.share, *scratch, seed] for seed in (0, 1)
+        ]
+        assert row.difference == pytest.approx(100 * np.mean(each))
 
 
 def test_what_is_missing_is_reported_and_stops_nothing(transferred: Project) -> None:
@@ -134,7 +136,7 @@ def test_mlflow_compares_variants_and_transfers(
 def test_a_second_command_trains_nothing_again(transferred: Project, runs: pd.DataFrame) -> None:
     done = transferred.run(stage="transfer")
     assert done.returncode == 0, done.stderr
-    again = pd.read_csv(transferred.top / "reports/transfer/runs.csv").fillna({"source": ""})
+    again = pd.read_csv(transferred.top / "reports/transfer/runs.csv").fillna({"source": "", "change": ""})
     pd.testing.assert_frame_equal(again, runs)
 
 
@@ -178,9 +180,12 @@ def test_steps_are_passes_and_epochs(
     tree = params.load()
     small = tree.variants["small"].model_copy(update={"data": "colours", "validation": 100})
     budget = tree.transfer.budgets["smoke"].model_copy(
-        update={"targets": ["mnist"], "steps": steps, "shares": [images / 55_000], "variants": {"small": ["small"]}}
+        update={
+            "targets": {"mnist": params.Target(steps=steps, shares=[images / 55_000])},
+            "variants": {"small": ["small"]},
+        }
     )
-    home = params.Transfer(tuning_rate=1.0, budgets={"smoke": budget})
+    home = params.Transfer(tuning_rate=1.0, tried=tree.transfer.tried, budgets={"smoke": budget})
     plan = make_plan(tree.model_copy(update={"variants": {"small": small}, "transfer": home}), "")
     run = next(iter(plan.transfers.values())).run
     assert (run.train_images, run.batch_size, run.passes, run.epochs) == (images, batch, passes, epochs)
@@ -190,7 +195,7 @@ def test_without_data_no_transfer_is_possible(transferred: Project, tmp_path: Pa
     """One line that says what is missing, and nothing written."""
     shutil.copy(transferred.top / "params.yaml", tmp_path)
     here = Project(tmp_path)
-    budget = BUDGET | {"targets": ["cifar100"]}
+    budget = BUDGET | {"targets": {"cifar100": {"steps": 6, "shares": [1.0]}}}
     here.write(base={"network": NETWORK}, variants={"other": BASE}, transfer=budget, data=COLOURS)
     try:
         done = here.run(stage="transfer")

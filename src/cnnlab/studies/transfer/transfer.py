@@ -15,6 +15,7 @@ from cnnlab.files import REPORTS, write_text
 from cnnlab.report.document import Page
 from cnnlab.report.language import Language
 from cnnlab.report.tables import records
+from cnnlab.studies import overrides
 from cnnlab.studies.host import run_study
 from cnnlab.studies.plan import Attrs, Slot, study_name
 from cnnlab.studies.publish import publish
@@ -25,7 +26,7 @@ from cnnlab.studies.transfer.adaptations import available_cards, describe
 from cnnlab.train.outputs import Outputs
 
 FOLDER = REPORTS / "transfer"
-FIELDS = ("target", "network", "mode", "source", "share")
+FIELDS = ("target", "network", "mode", "source", "change", "share")
 EPOCH = 100  # steps between validations, whose time counts, too
 SCRATCH, FROZEN, TUNED = "from scratch", "frozen", "fine-tuned"
 
@@ -38,13 +39,14 @@ class TransferSetting:
     network: str  # the variant that is adapted
     mode: str
     source: str  # the variant whose features it starts from; empty from scratch
+    change: str  # one of transfer.tried, or empty
     share: float
     run: params.Run  # with seed 0
 
     @property
     def name(self) -> str:
         """Name of the setting in tables and in MLflow."""
-        start = f"{self.mode} {self.source}".strip()
+        start = " ".join(filter(None, (self.mode, self.source, self.change)))
         return f"{self.target} {100 * self.share:g} % {self.network} {start}"
 
 
@@ -128,7 +130,7 @@ def make_plan(parameters: params.Params, url: str) -> TransferPlan:
         transfers=transfers,
         lacking=lacking,
         networks={name: params.variant(parameters, name) for name in (parameters.ablation.base, *budget.variants)},
-        targets=budget.targets,
+        targets=[*budget.targets],
     )
 
 
@@ -136,18 +138,21 @@ def _transfers(
     parameters: params.Params, network: str, home: Card, card: Card, lacking: dict[str, str]
 ) -> Iterator[TransferSetting]:
     """The settings of one network on one target; adds sources that are not trained to `lacking`."""
-    budget, target = parameters.scale.transfer, card["name"]
-    sources = budget.variants[network]
-    origins = {name: f"{data}/{name}" for name in sources if (data := params.variant(parameters, name).data) != target}
-    if home["name"] == target and not origins:
+    budget, name = parameters.scale.transfer, card["name"]
+    target, section = budget.targets[name], parameters.transfer
+    homes = {source: params.variant(parameters, source).data for source in budget.variants[network]}
+    origins = {source: f"{data}/{source}" for source, data in homes.items() if data != name}
+    if home["name"] == name and not origins:
         return
     adapted = adapt(params.variant(parameters, network), home, card).variant
     set_aside = params.set_aside(parameters, adapted.data, adapted.validation)
     validation = min(set_aside, budget.validation or set_aside)
     images = sum(card["counts"]["train"]) + sum(card["counts"]["validation"]) - set_aside
-    for share in budget.shares:
-        run = _short_run(adapted, max(1, round(share * images)), budget.steps, validation)
-        yield TransferSetting(target, network, SCRATCH, "", share, run)
+    tried = section.tried if budget.tried is None else {key: section.tried[key] for key in budget.tried}
+    for share in target.shares:
+        some = max(1, round(share * images))
+        run = _short_run(adapted, some, target.steps, validation)
+        yield TransferSetting(name, network, SCRATCH, "", "", share, run)
         for source, origin in origins.items():
             if not Outputs.at(origin).exist():
                 lacking[source] = f"Variant {source} is not trained. Run: {Outputs.at(origin).command}"
@@ -155,10 +160,15 @@ def _transfers(
             Outputs.at(origin).model()  # reports damage now, not in every trial
             for mode in (FROZEN, TUNED):
                 start = params.InitFrom(variant=source, frozen=mode == FROZEN)
-                rate = run.optimizer.learning_rate * (parameters.transfer.tuning_rate if mode == TUNED else 1)
+                rate = run.optimizer.learning_rate * (section.tuning_rate if mode == TUNED else 1)
                 optimizer = run.optimizer.model_copy(update={"learning_rate": rate})
                 update = {"init_from": start, "origin": origin, "optimizer": optimizer}
-                yield TransferSetting(target, network, mode, source, share, run.model_copy(update=update))
+                yield TransferSetting(name, network, mode, source, "", share, run.model_copy(update=update))
+        for change, values in tried.items():
+            changed = overrides.apply(adapted, values, f"transfer.tried.{change}")
+            if changed != adapted:  # on this target
+                run = _short_run(changed, some, target.steps, validation)
+                yield TransferSetting(name, network, SCRATCH, "", change, share, run)
 
 
 def _short_run(variant: params.Variant, images: int, steps: int, validation: int) -> params.Run:
@@ -202,10 +212,10 @@ def transfer(plan: TransferPlan, slots: list[Slot], say: Language) -> None:
 
 
 def against_scratch(runs: pd.DataFrame) -> pd.DataFrame:
-    """Effect of each source's features against the same network from scratch on the same images."""
+    """Effect of each source's features, and of each change, against the same network from scratch, same images."""
     key = ["target", "network", "share"]
     each = runs.drop_duplicates("setting")
-    scratch = each["mode"] == SCRATCH
+    scratch = (each["mode"] == SCRATCH) & (each["change"] == "")
     pairs = each[~scratch].merge(each.loc[scratch, [*key, "setting"]], on=key, suffixes=("", "_scratch"))
     found = paired_effects(runs, [*zip(pairs["setting"], pairs["setting_scratch"], strict=True)])
     return each[["setting", *FIELDS]].merge(found, on="setting")
@@ -220,7 +230,7 @@ def summary(runs: pd.DataFrame, found: pd.DataFrame, lacking: pd.DataFrame, say:
         first, points, verdict = group.iloc[0], "–", "–"
         if row := effects.get(str(setting)):
             points, verdict = interval(row, say), say(row["verdict"])
-        start = f"{say.name(first['mode'])} {first['source']}".strip()
+        start = " ".join(filter(None, (say.name(first["mode"]), first["source"], say.name(first["change"]))))
         count, mean = str(len(group)), say.percent(group["accuracy"].mean())
         share = f"{100 * first['share']:g} %"
         rows.append((first["target"], first["network"], start, share, count, mean, points, verdict))
