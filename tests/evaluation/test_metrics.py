@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, recall_score, top_k_accuracy_score
 
-from cnnlab.evaluation.metrics import calibration, classification, coarse_accuracy, mean_interval
+from cnnlab.evaluation.metrics import calibration, classification, coarse_accuracy, mean_interval, temperature
 from cnnlab.train.scores import score
 
 logits_and_labels = st.integers(1, 60).flatmap(
@@ -130,3 +131,16 @@ def test_any_class_of_the_superclass_counts_as_correct() -> None:
     """Classes 0 and 2 are one superclass, 1 and 3 the other."""
     logits = np.eye(4, dtype=np.float32)[[0, 2, 1, 3, 3]]
     assert coarse_accuracy(logits, np.array([0, 0, 0, 1, 2]), np.array([0, 1, 0, 1])) == 3 / 5
+
+
+@pytest.mark.parametrize("true", [0.25, 1.0, 3.0])
+def test_the_temperature_of_two_classes_is_that_of_a_logistic_regression(true: float) -> None:
+    """With two classes, softmax of z / T is the logistic function of the difference of the logits, divided by T."""
+    random = np.random.default_rng(0)
+    logits = 3 * random.normal(size=(5000, 2))
+    difference = logits[:, 1] - logits[:, 0]
+    labels = (random.random(5000) < 1 / (1 + np.exp(-difference / true))).astype(np.int32)
+    regression = LogisticRegression(C=np.inf, fit_intercept=False).fit(difference[:, None], labels)
+    found = temperature(logits.astype(np.float32), labels)
+    assert found == pytest.approx(1 / regression.coef_[0, 0], rel=1e-3)
+    assert found == pytest.approx(true, rel=0.1)

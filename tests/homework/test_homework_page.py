@@ -147,8 +147,11 @@ def test_the_best_trial_is_a_complete_one_of_equals_the_cheapest(claims: pd.Data
 
 
 def test_transfers_have_verdict_n_interval_and_runs(claims: pd.DataFrame, language: str) -> None:
-    """Means of the differences in the tables: +20, 0 and −20 points."""
-    helps, hurts, unknown = claims[claims["file"] == "transfer/effects.csv"].to_dict("records")
+    """Means of the differences in the tables: +20, 0, −20 and, of a change that was tried, −30 points."""
+    tried, helps, hurts, unknown = claims[claims["file"] == "transfer/effects.csv"].to_dict("records")
+    name = {"en": "half the filters −30.00 (95 %", "ru": "половина фильтров −30,00 (95%"}[language]
+    assert name in tried["sentence"]
+    assert tried["rows"] == "setting: mnist 1 from scratch half the filters"
     verdicts = {
         "en": ("**Helps**", "**Hurts**", "Inconclusive"),
         "ru": ("**Помогает**", "**Вредит**", "Данных мало"),
@@ -160,6 +163,46 @@ def test_transfers_have_verdict_n_interval_and_runs(claims: pd.DataFrame, langua
         assert "n = 3" in row["sentence"]
     assert helps["run_ids"].split()[0] == "frozen-0.01-0"
     assert "100 %" in hurts["sentence"]
+
+
+def test_the_accuracy_from_scratch_and_of_the_best_start_is_reported(claims: pd.DataFrame, language: str) -> None:
+    """Means over three seeds on all images, and their top-5 accuracy."""
+    scratch, best = claims[claims["rows"].str.startswith("target: mnist; setting: ")]["sentence"]
+    for sentence, accuracy in ((scratch, "62.00"), (best, "42.00")):
+        for number in (accuracy, "95.00"):
+            assert {"en": number, "ru": number.replace(".", ",")}[language] + " %" in sentence
+
+
+def test_imagenet_says_its_depth_and_its_hours(claims: pd.DataFrame, reports: Path, language: str) -> None:
+    """1e12 FLOP in 12 s here; 1,281,167 images, 90 times."""
+    depth, hours, decoding = claims["sentence"][claims["sentence"].str.contains("VGG|PFLOP|bfloat16")]
+    assert {"en": "It was not trained", "ru": "не обучалась"}[language] in depth
+    changes = pd.read_csv(reports / "transfer/changes.csv").query("network == 'improved' and target == 'imagenet'")
+    cost, reading = (changes.set_index("part").loc[part, "after"] for part in ("cost", "reading"))
+    flop = 90 * 1_281_167 * 1e6 * float(cost.split()[0])
+    expected = flop / (1e12 / 12) / 3600
+    plain = re.sub(r"(?<=\d)[\s,\xa0](?=\d{3})", "", hours)
+    assert f" {expected:.0f} " in plain.replace("\xa0", " ")
+    rate = float(reading.split()[2])
+    plain = re.sub(r"(?<=\d)[\s,\xa0](?=\d{3})", "", decoding)
+    assert str(round(rate)) in plain
+
+
+def test_the_pair_that_is_confused_most_is_named(reports: Path, claims: pd.DataFrame) -> None:
+    """The last ten of fifty images are taken for the next class: one error of each pair of neighbours."""
+    table = pd.read_csv(reports / "homework/pairs.csv")
+    assert table[["errors", "there", "back"]].to_numpy().tolist() == [[1, 1, 0]] * 3
+    assert table["share"].tolist() == [0.1] * 3
+    assert len(claims[claims["file"] == "homework/pairs.csv"]) == 3
+
+
+def test_calibration_has_a_direction_and_a_temperature(claims: pd.DataFrame, language: str) -> None:
+    """A logit of 4 against nine of 0 is a confidence of e⁴ / (e⁴ + 9) = 85.8 %; 45 and 84 % are right."""
+    over, fair = claims["sentence"][
+        claims["sentence"].str.contains({"en": "Logits divided by", "ru": "логиты на"}[language])
+    ]
+    assert {"en": "overconfident", "ru": "слишком уверена"}[language] in over
+    assert {"en": "about as confident", "ru": "примерно настолько"}[language] in fair
 
 
 def test_what_is_unavailable_is_reported(reports: Path, claims: pd.DataFrame, language: str) -> None:
@@ -210,10 +253,10 @@ def test_a_failed_run_is_reported(claims: pd.DataFrame) -> None:
 def test_figures_are_images(reports: Path) -> None:
     page = (reports / "homework.md").read_text()
     linked = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
-    names = {"forest", "ladder", "curves", "confusion", "mistakes", "calibration", "low_data"}
+    names = {"forest", "ladder", "curves", "confusion", "pairs", "mistakes", "calibration", "low_data"}
     assert {Path(link).stem for link in linked} == names
     for link in linked:
-        assert is_picture(reports / link) or Path(link).stem == "mistakes", link
+        assert is_picture(reports / link) or Path(link).stem in ("mistakes", "pairs"), link
 
 
 def test_the_html_loads_nothing(reports: Path, language: str) -> None:
@@ -222,7 +265,7 @@ def test_the_html_loads_nothing(reports: Path, language: str) -> None:
     parser.feed(page)
     assert parser.open == []
     assert parser.language == language
-    assert len(parser.sources) == 7
+    assert len(parser.sources) == 8
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     assert 'id="sources"' in page
     assert page.count("<table>") == 10

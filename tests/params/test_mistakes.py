@@ -230,7 +230,7 @@ def test_a_factor_whose_name_would_break_a_table(file: Path, name: str) -> None:
     tree = copy.deepcopy(SHIPPED)
     tree["ablation"]["factors"][name] = {"network.kernel": 5}
     (line,) = errors(file, tree)
-    assert f"factor names without , : ; | and line breaks, not {name!r}" in line
+    assert f"names of changes without , : ; | and line breaks, not {name!r}" in line
 
 
 def test_a_list_without_one_entry_per_stage(file: Path) -> None:

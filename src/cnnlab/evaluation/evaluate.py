@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 
 from cnnlab.data.store import Card, read_card
-from cnnlab.evaluation.metrics import METRICS, calibration, classification, coarse_accuracy, confidences, mean_interval
+from cnnlab.evaluation.metrics import (
+    METRICS,
+    calibration,
+    classification,
+    coarse_accuracy,
+    confidences,
+    mean_interval,
+    temperature,
+)
 from cnnlab.evaluation.results import Evaluation, counts
 from cnnlab.files import atomic_folder, write_manifest, write_text
 from cnnlab.params import Run
@@ -33,13 +41,14 @@ def evaluate_variant(runs: Sequence[Run]) -> None:
 
     - metrics.json: means over seeds, and a 95 % interval of the test accuracy;
     - recipe.json: run ID and recipe of the first seed;
-    - runs.csv: one row per run: scores, costs, mean `confidence`, expected `calibration_error`, number of `errors` and
-      of `confident_errors`;
+    - runs.csv: one row per run: scores, costs, mean `confidence`, expected `calibration_error`, the `temperature` that
+      suits the validation images and the `scaled_calibration_error` with it, number of `errors` and of
+      `confident_errors`;
     - classes.csv: one row per run and class: `class`, `images`, `recall`;
     - calibration.csv: one row per run and confidence bin: `images`, `confidence`, `accuracy`;
     - errors.csv: one row per error, the most confident of each run first: `image` (index in the test set), `actual`,
       `predicted`, `confidence`;
-    - confusion.csv: one row per test image of the first seed: `actual`, `predicted`;
+    - confusion.csv: one row per test image of the first seed: `actual`, `predicted`, `confidence`;
     - curves.csv: learning curves of the first seed: `split` (training, with one row per 32 steps, or validation,
       with one row per epoch), `images` seen, `loss`, `accuracy`;
     - confusion.png, curves.png, and SHA256SUMS, the digests of the others.
@@ -89,6 +98,7 @@ def _tables(run: Run, card: Card) -> Tables:
     predicted, confidence = logits.argmax(axis=1), confidences(logits)
     images = pd.DataFrame({"actual": classes[labels], "predicted": classes[predicted], "confidence": confidence})
     errors = images[predicted != labels].rename_axis("image").reset_index()
+    suitable = temperature(*outputs.predictions("validation"))
     row = {
         "variant": run.variant,
         "data": run.data,
@@ -97,6 +107,8 @@ def _tables(run: Run, card: Card) -> Tables:
         **outputs.metrics(),
         **{f"test_{name}": test[name] for name in ("accuracy_low", "accuracy_high")},
         **{name: metric(logits, labels) for name, metric in METRICS.items()},
+        "temperature": suitable,
+        "scaled_calibration_error": METRICS["calibration_error"](logits / suitable, labels),
         "errors": len(errors),
         "confident_errors": int((errors["confidence"] >= CONFIDENT).sum()),
     }
@@ -110,8 +122,7 @@ def _tables(run: Run, card: Card) -> Tables:
     for table in own.values():
         table.insert(0, "seed", run.seed)
         table.insert(1, "run_id", row["run_id"])
-    confusion = images[["actual", "predicted"]]
-    return {"runs": pd.DataFrame([row]), **own, "confusion": confusion, "curves": _curves(*outputs.curves())}
+    return {"runs": pd.DataFrame([row]), **own, "confusion": images, "curves": _curves(*outputs.curves())}
 
 
 def _curves(history: pd.DataFrame, curve: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cnnlab import params
@@ -18,7 +19,8 @@ from cnnlab.report.tables import records
 # Tables below reports/, by the paths under which the page cites them
 VARIANTS, CLASSES = "homework/variants.csv", "homework/classes.csv"
 CALIBRATION, ERRORS = "homework/calibration.csv", "homework/mistakes.csv"
-PAIRED = "homework/paired.csv"
+PAIRED, PAIRS = "homework/paired.csv", "homework/pairs.csv"
+PAIR_IMAGES = "homework/pair_images.csv"
 LONG_VARIANTS, LONG_FACTORS = "homework/long_variants.csv", "homework/long_factors.csv"
 EFFECTS, RUNS, CHANGED = "ablation/effects.csv", "ablation/runs.csv", "ablation/changes.csv"
 TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
@@ -26,6 +28,8 @@ CHANGES, LAYERS, LACKING = "transfer/changes.csv", "transfer/layers.csv", "trans
 TRANSFERS, TRANSFER_EFFECTS = "transfer/runs.csv", "transfer/effects.csv"
 STUDIES = (EFFECTS, RUNS, CHANGED, TRIALS, IMPORTANCES, CHANGES, LAYERS, LACKING, TRANSFERS, TRANSFER_EFFECTS)
 SHOWN = 18  # errors in the figure
+MOST_CONFUSED = 3  # pairs of classes in the figure, each with EACH images
+EACH = 6
 
 
 @dataclass(frozen=True)
@@ -76,12 +80,16 @@ def gather(parameters: params.Params) -> Findings:
         CLASSES: _classes(before, after),
         CALIBRATION: pd.concat(bins, names=["variant"]).reset_index("variant"),
         ERRORS: first_seed(Evaluation(after).table("errors")).head(SHOWN),
+        PAIRS: (pairs := _pairs(after)),
+        PAIR_IMAGES: _images_of(pairs, after),
         PAIRED: _paired(variants, after),
         LONG_VARIANTS: long_variants(),
         LONG_FACTORS: long_factors(before, len(read_card(parameters.ablation.data)["classes"])),
     }
     commands = {file: f"rm -r {(REPORTS / file).parent} && make repro" for file in STUDIES}
     studies = {file: pd.read_csv(verified(REPORTS / file, command)) for file, command in commands.items()}
+    for file in (TRANSFERS, TRANSFER_EFFECTS):
+        studies[file] = studies[file].fillna({"change": ""})
     searched = parameters.sweep.base if parameters.sweep.data == parameters.ablation.data else None
     ablation, changes = parameters.ablation, parameters.scale.ablation.changes
     return Findings(before, after, searched, parameters.budget, ablation.data, changes, derived | studies)
@@ -97,7 +105,7 @@ def _is_evaluated(parameters: params.Params, name: str) -> bool:
 
 
 def _variant(name: str) -> dict[str, Any]:
-    """A row of variants.csv: means over runs, errors of all runs; gap and calibration error in percentage points."""
+    """A row of variants.csv: means over runs, errors of all runs; gap and calibration errors in percentage points."""
     evaluation = Evaluation(name)
     runs, means = evaluation.table("runs"), evaluation.metrics()
     try:
@@ -106,7 +114,9 @@ def _variant(name: str) -> dict[str, Any]:
             "n": means.pop("seeds"),
             **{key: value for key, value in means.items() if key != "interval"},
             "gap": 100 * (means["train_accuracy"] - means["validation_accuracy"]),
-            "calibration_error": 100 * means["calibration_error"],
+            **{key: 100 * means[key] for key in ("calibration_error", "scaled_calibration_error")},
+            "label_smoothing": evaluation.recipe()["label_smoothing"],
+            "best_epoch": _best_epoch(evaluation),
             **{column: runs[column].sum() for column in ("errors", "confident_errors")},
             "run_ids": " ".join(runs["run_id"]),
         }
@@ -115,6 +125,43 @@ def _variant(name: str) -> dict[str, Any]:
             f"Outdated {evaluation.folder}. Expected {error} in runs.csv and metrics.json. Received: no such column. "
             f"To fix this, run: {evaluation.command}"
         ) from error
+
+
+def _best_epoch(evaluation: Evaluation) -> int:
+    """The epoch of the first seed after which the validation loss was least, from 1."""
+    curves = evaluation.table("curves")
+    return 1 + int(np.argmin(curves.loc[curves["split"] == "validation", "loss"]))
+
+
+def _pairs(variant: str) -> pd.DataFrame:
+    """The pairs of classes that the variant's first seed confuses most, with its test `errors` in each direction.
+
+    `share` is that of all errors; `one` is the class that is taken for the `other` more often than the other way.
+    """
+    images = Evaluation(variant).table("confusion")
+    wrong = images[images["actual"] != images["predicted"]]
+    counts = wrong.groupby(["actual", "predicted"]).size().rename("there").reset_index()
+    back = counts.set_axis(["predicted", "actual", "back"], axis=1)
+    both = counts.merge(back, how="left").fillna({"back": 0}).astype({"back": int})
+    once = both[
+        (both["there"] > both["back"]) | ((both["there"] == both["back"]) & (both["actual"] < both["predicted"]))
+    ]
+    once = once.assign(errors=once["there"] + once["back"]).assign(share=lambda rows: rows["errors"] / len(wrong))
+    once = once.rename(columns={"actual": "one", "predicted": "other"}).assign(
+        run_id=Evaluation(variant).recipe()["run_id"]
+    )
+    return once.sort_values("errors", ascending=False, kind="stable").head(MOST_CONFUSED)
+
+
+def _images_of(pairs: pd.DataFrame, variant: str) -> pd.DataFrame:
+    """The test images of each pair that the variant's first seed confuses with the highest confidence."""
+    images = Evaluation(variant).table("confusion").rename_axis("image").reset_index()
+    wrong = images[images["actual"] != images["predicted"]].sort_values("confidence", ascending=False, kind="stable")
+    each = [
+        wrong[wrong["actual"].isin([row["one"], row["other"]]) & wrong["predicted"].isin([row["one"], row["other"]])]
+        for row in records(pairs)
+    ]
+    return pd.concat([rows.head(EACH) for rows in each] or [wrong])
 
 
 def _classes(before: str, after: str) -> pd.DataFrame:

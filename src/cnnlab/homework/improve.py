@@ -1,5 +1,7 @@
 """Question 1 of the homework, section by section: sentences generated from tables, which they cite."""
 
+from typing import Any
+
 from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
 from cnnlab.homework.findings import (
     CHANGED,
@@ -9,18 +11,21 @@ from cnnlab.homework.findings import (
     LONG_FACTORS,
     LONG_VARIANTS,
     PAIRED,
+    PAIRS,
     RUNS,
     TRIALS,
     VARIANTS,
     Findings,
 )
-from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures, long_table
+from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures, long_claims, long_table
 from cnnlab.homework.why import BY_NAME, Mechanism
 from cnnlab.report.document import EVERY_ROW, TEST_ACCURACY, Claim, Page
 from cnnlab.report.language import Language
 from cnnlab.report.tables import records
 
 IMPORTANT = 5  # settings of a sweep that are listed
+SAME_TIME = 1.25  # largest ratio of training times that counts as the same
+WELL_CALIBRATED = 0.02  # difference between mean confidence and accuracy
 
 
 def write(found: Findings, page: Page) -> None:
@@ -42,6 +47,7 @@ def write(found: Findings, page: Page) -> None:
         sweep,
         overfitting,
         classes,
+        pairs,
         errors,
     ):
         section(found, page)
@@ -73,6 +79,7 @@ def answer(found: Findings, page: Page) -> None:
             "of {points:points} percentage points (training runs: {n} and {n_before})."
         )
         rows = f"variant: {found.after}, {found.before}"
+        claims += _at_equal_time(found, page)
         claims.append(page.claim(english, VARIANTS, rows, after=found.after, before=found.before, **values))
     steps = found.effects("step")
     largest = steps.sort_values("difference", ascending=False, kind="stable").head(1)
@@ -81,7 +88,35 @@ def answer(found: Findings, page: Page) -> None:
         "(n = {n}; {verdict:message})."
     )
     gains = page.each(gain, EFFECTS, "step", records(largest[largest["difference"] > 0]))
-    page.bullets(*claims, *_verdicts(found, page), *gains)
+    long = found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] == found.data]
+    quoted = long[long["variant"].isin(found.compared) | (long["test_accuracy"] == long["test_accuracy"].max())]
+    page.bullets(*claims, _study(found, page), *_verdicts(found, page), *gains, *long_claims(quoted, page))
+
+
+def _at_equal_time(found: Findings, page: Page) -> list[Claim]:
+    """The best variant against those that were trained for about as long."""
+    accuracies = found[VARIANTS].set_index("variant")["test_accuracy"]
+    rows = found[PAIRED][found[PAIRED]["seconds"].between(1 / SAME_TIME, SAME_TIME)]
+    rows = rows.assign(test_accuracy=rows["variant"].map(accuracies))
+    english = (
+        "**At about the same training time** (× {seconds:number.2}), {after} classifies {high:percent} of the test "
+        "images correctly, {variant} {test_accuracy:percent}: {difference:points} points (first seeds; 95 % bootstrap "
+        "interval over images {low:points} to {high_points:points})."
+    )
+    values = {"after": found.after, "high": accuracies[found.after]}
+    return page.each(english, PAIRED, "variant", records(rows.rename(columns={"high": "high_points"})), **values)
+
+
+def _study(found: Findings, page: Page) -> Claim:
+    """What the ablation's base reached, and on how many images and steps."""
+    complete = completed(found[RUNS])
+    base = complete[complete["setting"] == found.before]
+    english = (
+        "Single changes were tried in a study where {before} reaches a validation accuracy of {accuracy:percent} after "
+        "{images:count} images, {steps:count} steps (n = {n}); each change was trained with the same seeds and images."
+    )
+    values = {"accuracy": base["accuracy"].mean(), "n": len(base), **base[["images", "steps"]].mean()}
+    return page.claim(english, RUNS, f"setting: {found.before}", before=found.before, **values)
 
 
 def _verdicts(found: Findings, page: Page) -> list[Claim]:
@@ -171,14 +206,7 @@ def ladder(found: Findings, page: Page) -> None:
 def factors(found: Findings, page: Page) -> None:
     """Each factor alone against the network of the lesson."""
     page.heading("Each change on its own")
-    complete = completed(found[RUNS])
-    base = complete[complete["setting"] == found.before]
-    english = (
-        "In this study {before} reaches a validation accuracy of {accuracy:percent} after {steps:count} steps "
-        "(n = {n}); each change was trained with the same seeds, epochs and number of images."
-    )
-    values = {"accuracy": base["accuracy"].mean(), "steps": base["steps"].mean(), "n": len(base)}
-    page.sentence(english, RUNS, f"setting: {found.before}", before=found.before, **values)
+    page.say(_study(found, page))
     if found.changes:
         keys = [page.language.fill("`{key}` {to:value}", {"key": k, "to": v}) for k, v in found.changes.items()]
         page.text(
@@ -284,14 +312,26 @@ def sweep(found: Findings, page: Page) -> None:
 
 
 def overfitting(found: Findings, page: Page) -> None:
-    """Training images against validation images."""
+    """Training images against validation images, and when the validation loss was least."""
     english = (
         "{variant} classifies {train_accuracy:percent} of a sample of its training images correctly (as large as the "
         "validation set, without augmentation) and {validation_accuracy:percent} of the validation images: a gap of "
-        "{gap:points} points (n = {n})."
+        "{gap:points} points (n = {n}). {when}"
     )
     page.heading("Overfitting")
-    page.bullets(*page.each(english, VARIANTS, "variant", records(found[VARIANTS])))
+    rows = records(found[VARIANTS])
+    whens = [_when(row, page.language) for row in rows]
+    page.bullets(
+        *page.each(english, VARIANTS, "variant", [row | {"when": w} for row, w in zip(rows, whens, strict=True)])
+    )
+
+
+def _when(row: dict[str, Any], say: Language) -> str:
+    if row["epochs"] == 1:
+        return say("It saw each image once, so it could hardly learn any by heart.")
+    if row["best_epoch"] == row["epochs"]:
+        return say("Its validation loss was lowest after the last epoch: it did not overfit yet.")
+    return say("Its validation loss was lowest after epoch {best_epoch}: from then on it overfitted.", **row)
 
 
 def classes(found: Findings, page: Page) -> None:
@@ -317,6 +357,20 @@ def classes(found: Findings, page: Page) -> None:
     page.picture("confusion.png", "Confusion matrices before and after")
 
 
+def pairs(found: Findings, page: Page) -> None:
+    """The classes that are confused most."""
+    rows = records(found[PAIRS])
+    if not rows:
+        return
+    page.heading("Which classes are confused")
+    english = (
+        "**{one:name} and {other:name}**: {errors:count} errors of {variant}, {share:percent.0} of all (first seed). "
+        "It takes {there:count} images of {one:name} for {other:name}, and {back:count} the other way."
+    )
+    page.bullets(*page.each(english, PAIRS, "one other", rows, variant=found.after))
+    page.picture("pairs.png", "The most confident errors of each of these pairs, one pair per row")
+
+
 def errors(found: Findings, page: Page) -> None:
     """The most confident errors, and whether confidence matches accuracy."""
     page.heading("The most confident errors")
@@ -326,10 +380,39 @@ def errors(found: Findings, page: Page) -> None:
     )
     page.say(*page.each(english, VARIANTS, "variant", [found.variant(found.after)]))
     page.picture("mistakes.png", "Test images misclassified with the highest confidence")
-    reliability = (
-        "{variant}: mean confidence {confidence:percent.1}, accuracy {test_accuracy:percent.1}, expected calibration "
-        "error {calibration_error:number.1} points (15 bins; n = {n})."
-    )
     page.heading("Is it calibrated?")
-    page.say(*page.each(reliability, VARIANTS, "variant", [found.variant(name) for name in found.compared]))
+    reliability = (
+        "{variant} is {direction}: mean confidence {confidence:percent.1}, accuracy {test_accuracy:percent.1}, "
+        "expected calibration error {calibration_error:number.1} points (15 bins; n = {n}). {cause} Logits divided by "
+        "{temperature:number.2}, which suits the validation images best, leave {scaled_calibration_error:number.1} "
+        "points and change no prediction."
+    )
+    rows = [found.variant(name) for name in found.compared]
+    texts = [_calibrated(row, page.language) for row in rows]
+    page.bullets(
+        *page.each(reliability, VARIANTS, "variant", [row | text for row, text in zip(rows, texts, strict=True)])
+    )
     page.picture("calibration.png", "Accuracy against confidence")
+
+
+def _calibrated(row: dict[str, Any], say: Language) -> dict[str, str]:
+    """Whether a variant trusts itself too much or too little, and the likely cause."""
+    if abs(row["confidence"] - row["test_accuracy"]) < WELL_CALIBRATED:
+        return {"direction": say("about as confident as it is right"), "cause": ""}
+    if row["confidence"] > row["test_accuracy"]:
+        cause = say(
+            "The likely cause: cross-entropy rewards ever larger logits for images that are right already (Guo et al. "
+            "2017, arXiv:1706.04599)."
+        )
+        return {"direction": say("overconfident"), "cause": cause}
+    if row["label_smoothing"]:
+        cause = say(
+            "The likely cause: label smoothing of {label_smoothing:number.1} asks for confidences below 1 even where "
+            "the network is sure (Müller et al. 2019, arXiv:1906.02629).",
+            **row,
+        )
+    else:
+        cause = say(
+            "The likely cause: a short training with dropout and augmentation, which ends before the logits have grown."
+        )
+    return {"direction": say("underconfident"), "cause": cause}

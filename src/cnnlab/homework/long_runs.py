@@ -1,5 +1,6 @@
 """Results of long trainings in docs/results, which the report quotes: each folder has its date, recipes and commit."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -8,14 +9,19 @@ from cnnlab.evaluation.effects import effects
 from cnnlab.evaluation.metrics import mean_interval
 
 RESULTS = Path("docs/results")
-VARIANT_COLUMNS = ["variant", "data", "n", "epochs", "train_seconds", "test_accuracy", "low", "high", "folder"]
+_HOW_TO_SHIFT = ("whole_pixels", "fill")
+VARIANT_COLUMNS = [
+    "variant", "data", "n", "epochs", "recipe", "train_seconds", "test_accuracy", "low", "high", "test_top5_accuracy",
+    "folder",
+]  # fmt: skip
 FACTOR_COLUMNS = ["factor", "base", "n", "difference", "low", "high", "verdict", "folder"]
 
 
 def long_variants() -> pd.DataFrame:
     """One row per variant, of the latest folder that has it: means over `n` seeds and the interval of the accuracy.
 
-    The 95 % interval is Student's over seeds, or Wilson's over test images for a single one. Empty without the folder.
+    The 95 % interval is Student's over seeds, or Wilson's over test images for a single one. `recipe` lists filters,
+    batch size, learning rate and augmentation, where the folder has them. Empty without the folder.
     """
     rows = {}
     for path in sorted(RESULTS.rglob("*.csv"), key=lambda path: path.parts):
@@ -27,11 +33,28 @@ def long_variants() -> pd.DataFrame:
         mean, low, high = mean_interval(accuracies) if len(runs) > 1 else single
         means = {name: runs[name].mean() for name in ("epochs", "train_seconds")}
         first = runs.iloc[0]
-        facts = {"variant": first["variant"], "data": first["data"], "n": len(runs), **means}
+        facts = {"variant": first["variant"], "data": first["data"], "n": len(runs), **means, "recipe": _recipe(path)}
         interval = {"test_accuracy": mean, "low": low, "high": high}
+        if "test_top5_accuracy" in runs:
+            interval["test_top5_accuracy"] = runs["test_top5_accuracy"].mean()
         folder = RESULTS / path.relative_to(RESULTS).parts[0]
         rows[first["variant"]] = {**facts, **interval, "folder": str(folder)}
     return pd.DataFrame(rows.values(), columns=VARIANT_COLUMNS)
+
+
+def _recipe(runs: Path) -> str | None:
+    """What distinguishes variants of the same network, from the recipe of the first seed beside runs.csv."""
+    if not (record := runs.with_name("run-seed-0.json")).exists():
+        return None
+    recipe = json.loads(record.read_text())
+    augment = {name: value for name, value in recipe["augment"].items() if value and name not in _HOW_TO_SHIFT}
+    facts = {
+        "filters": "–".join(map(str, recipe["network"].get("filters", []))),
+        "batch": recipe["batch_size"],
+        "learning rate": recipe["optimizer"]["learning_rate"],
+        **augment,
+    }
+    return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
 
 
 def long_factors(base: str, classes: int) -> pd.DataFrame:

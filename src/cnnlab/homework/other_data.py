@@ -16,11 +16,12 @@ from cnnlab.homework.findings import (
     VARIANTS,
     Findings,
 )
-from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures, long_table
+from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures, long_claims, long_table
 from cnnlab.report.document import Claim, Page
 from cnnlab.report.language import DASH, Language
 from cnnlab.report.tables import records
 
+USUAL_EPOCHS = 90  # of trainings on ImageNet, as in He et al. 2015, arXiv:1512.03385
 SHOWN = r"Conv2D|Pooling2D|Dense|Flatten"  # layers in the table of the page; layers.csv has all
 STARTS = {
     "from scratch": "from scratch",
@@ -38,30 +39,32 @@ def write(found: Findings, page: Page) -> None:
     page.heading("How transfers were measured")
     page.text(
         "Each setting is trained with the same seeds and on the same images as its counterpart from scratch. All "
-        "settings take about the same number of steps, but at least one pass over the images, so a large share is "
-        "seen fewer times than a small one. Differences are in validation accuracy, in percentage points; intervals "
-        "and verdicts are as in question 1, simultaneous over all transfers. Features are all matching layers before "
-        "the classifier of a single training run of the source, so intervals do not cover its seed-to-seed variation; "
-        "frozen layers keep their normalisation statistics. Test images were not used."
+        "settings on a data set take about the same number of steps, but at least one pass over the images, so a "
+        "large share is seen fewer times than a small one. Differences are in validation accuracy, in percentage "
+        "points; intervals and verdicts are as in question 1, simultaneous over all transfers. Features are all "
+        "matching layers before the classifier of a single training run of the source, so intervals do not cover its "
+        "seed-to-seed variation; frozen layers keep their normalisation statistics. Test images were not used."
     )
 
 
 def answer(found: Findings, page: Page) -> None:
-    """What must change for each data set, and the accuracy it reached, in plain words."""
+    """What must change for each data set, what else was tried, and the accuracy it reached, in plain words."""
     say = page.language
     page.heading("The answer for each data set")
     claims: list[Claim] = []
     for target in dict.fromkeys([*found[CHANGES]["target"], *found[TRANSFERS]["target"]]):
         for network in found[TRANSFERS]["network"].unique():
             changed = _of(found[CHANGES], network, target)
-            parts = records(changed[changed["part"] != "cost"])
+            parts = records(changed[~changed["part"].isin(["cost", "reading"])])
             if parts:
                 listed = "; ".join(say.fill("{part:name} `{before:value}` → `{after:value}`", row) for row in parts)
-                english = "**{target}**: in {network}, change {parts}; everything else can stay."
+                english = "**{target}**: in {network}, change {parts}."
                 claims += page.each(english, CHANGES, "network target", parts[:1], parts=listed)
-            claims += _best(_of(completed(found[TRANSFERS]), network, target), page)
+            claims += _reached(_of(completed(found[TRANSFERS]), network, target), page)
+            claims += _tried(_of(found[TRANSFER_EFFECTS], network, target), page)
             if target == "imagenet":
-                claims += _epochs(found, records(changed[changed["part"] == "cost"]), page)
+                claims += _not_trained(found, network, {row["part"]: row for row in records(changed)}, page)
+        claims += long_claims(found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] == target], page)
     heads = found[CHANGES][(found[CHANGES]["network"] == found.before) & (found[CHANGES]["part"] == "head")]
     hidden = [row | {"why": _reason(row, say)} for row in records(heads.tail(1))]
     english = "For {target}, {network} must drop its hidden layer. {why}"
@@ -73,44 +76,96 @@ def _of(table: pd.DataFrame, network: str, target: str) -> pd.DataFrame:
     return table[(table["network"] == network) & (table["target"] == target)]
 
 
-def _best(runs: pd.DataFrame, page: Page) -> list[Claim]:
-    """The best accuracy of short training runs of a network on the largest share of a target."""
-    rows = _with_texts(runs[runs["share"] == runs["share"].max()], page.language)
-    if rows.empty:
-        return []
-    means = rows.groupby("setting", sort=False)["accuracy"].mean()
-    best = rows[rows["setting"] == means.idxmax()]
-    values = {"n": len(best), "steps": best["steps"].mean(), "accuracy": means.max()}
+def _reached(runs: pd.DataFrame, page: Page) -> list[Claim]:
+    """The accuracy of a network from scratch on the largest share of a target, and the best with carried features."""
     english = (
-        "On {part} of the {target} training images, after {steps:count} steps, {network} classifies at best "
-        "{accuracy:percent} of the validation images correctly: {start} (n = {n})."
+        "On {part} of the {target} training images, after {images:count} images, {steps:count} steps, {network} "
+        "classifies {accuracy:percent} of the validation images correctly: {start} (n = {n}{top5})."
     )
-    return page.each(english, TRANSFERS, "target setting", [records(best)[0] | values])
+    rows = _with_texts(runs[(runs["share"] == runs["share"].max()) & (runs["change"] == "")], page.language)
+    claims = []
+    for scratch in (True, False):
+        some = rows[(rows["mode"] == "from scratch") == scratch]
+        if some.empty:
+            continue
+        means = some.groupby("setting", sort=False)[["accuracy", "top5_accuracy", "images", "steps"]].mean()
+        best = some[some["setting"] == means["accuracy"].idxmax()]
+        values = {"n": len(best), **means.loc[best["setting"].iloc[0]]}
+        values["top5"] = (
+            "" if pd.isna(values["top5_accuracy"]) else page.language("; top-5 {top5_accuracy:percent}", **values)
+        )
+        claims += page.each(english, TRANSFERS, "target setting", [records(best)[0] | values])
+    return claims
+
+
+def _tried(effects: pd.DataFrame, page: Page) -> list[Claim]:
+    """What else was tried, each change by itself and from scratch."""
+    say, claims = page.language, []
+    rows = described(effects[effects["change"] != ""], say)
+    template = "{change:name} {difference:points} ({interval}; {verdict:message})"
+    english = "Of the rest of the recipe, tried on {part} of {target}, from scratch: {effects}."
+    for _, group in _with_texts(rows, say).groupby("share", sort=False):
+        listed = "; ".join(say.fill(template, row) for row in records(group))
+        cited = f"setting: {', '.join(group['setting'])}"
+        claims.append(page.claim(english, TRANSFER_EFFECTS, cited, **records(group)[0], effects=listed))
+    return claims
 
 
 def _with_texts(rows: pd.DataFrame, say: Language) -> pd.DataFrame:
     """Rows with texts: their share of the images (`part`; a decimal only if it has one), and what they `start` from."""
     parts = [say.percent(share, 0 if round(100 * share, 6).is_integer() else 1) for share in rows["share"]]
-    starts = [say(STARTS[mode], source=source) for mode, source in zip(rows["mode"], rows["source"], strict=True)]
+    starts = [
+        ", ".join(filter(None, (say(STARTS[row["mode"]], source=row["source"]), say.name(row["change"]))))
+        for row in records(rows)
+    ]
     return rows.assign(part=parts, start=starts)
 
 
-def _epochs(found: Findings, costs: list[Row], page: Page) -> list[Claim]:
-    """What one epoch costs, and how long it would take at the speed at which the best variant was trained."""
+def _not_trained(found: Findings, network: str, changed: dict[str, Row], page: Page) -> list[Claim]:
+    """Depth, and the time of a whole training with decoding, at the speeds measured here."""
+    images, rate = (json.loads(changed[part]["values"])[key] for part, key in (("cost", "images"), ("reading", "rate")))
+    flop = USUAL_EPOCHS * 1e6 * float(changed["cost"]["after"].split()[0]) * images
     trained = found.variant(found.after)
     speed = trained["training_flop"] / trained["train_seconds"]
-    cost_of = "One epoch of {target} takes {network} {flop:number.1} PFLOP; about 90 epochs are usual."
-    time_of = (
-        "At {speed:count} GFLOP/s, the speed at which {variant} was trained here, one epoch would take about "
-        "{hours:number.1} hours. It needs several GPUs or hosts, bfloat16 and streamed images; all of these are "
-        "settings, not new code."
+    layers = _of(found[LAYERS], network, "imagenet")["layer"].str.startswith("Conv2D").sum()
+    row = {"network": network, "target": "imagenet"}
+    depth = (
+        "**It was not trained on {target}.** {network} has {layers} convolutional layers there; networks "
+        "known for it have 16 (VGG, arXiv:1409.1556) to 50 and more (ResNet, "
+        "arXiv:1512.03385): increase `depths` before you train."
     )
-    claims = []
-    for cost in costs:
-        flop = 1e6 * float(cost["after"].split()[0]) * json.loads(cost["values"])["images"]
-        claims += page.each(cost_of, CHANGES, "network target part", [cost], flop=flop / 1e15)
-        claims += page.each(time_of, VARIANTS, "variant", [trained], speed=speed / 1e9, hours=flop / speed / 3600)
-    return claims
+    cost = (
+        "{epochs} epochs of {target}, the usual number, take {network} {flop:number.0} PFLOP: at {speed:count} "
+        "GFLOP/s, the speed at which {variant} was trained here, {hours:number.0} hours."
+    )
+    decoding = (
+        "Decoding the images takes {decoding:number.0} hours at the {rate:count} images/s measured here, "
+        "{total:number.0} hours together: this needs several GPUs or hosts, bfloat16, and more cores that decode. "
+        "All of these are settings, not new code."
+    )
+    hours, decoded = flop / speed / 3600, USUAL_EPOCHS * images / rate / 3600
+    return [
+        *page.each(depth, LAYERS, "network target", [row], layers=layers),
+        *page.each(
+            cost,
+            VARIANTS,
+            "variant",
+            [trained | row],
+            epochs=USUAL_EPOCHS,
+            flop=flop / 1e15,
+            speed=speed / 1e9,
+            hours=hours,
+        ),
+        *page.each(
+            decoding,
+            CHANGES,
+            "network target part",
+            [row | {"part": "reading"}],
+            decoding=decoded,
+            rate=rate,
+            total=hours + decoded,
+        ),
+    ]
 
 
 def _unavailable(found: Findings) -> list[Row]:
@@ -129,7 +184,8 @@ def changes(found: Findings, page: Page) -> None:
     say = page.language
     page.heading("What changes, and why")
     page.text(
-        "The program applies these rules to each network and data set; no network was trained on ImageNet images."
+        "The program applies these rules to each network and data set; no network was trained on ImageNet images. "
+        "Whatever is not listed was kept."
     )
     order = {name: place for place, name in enumerate(found[CHANGES]["target"].unique())}
     rows = found[CHANGES].sort_values("target", key=lambda column: column.map(order), kind="stable")

@@ -8,7 +8,7 @@ from cnnlab.evaluation.results import Evaluation
 from cnnlab.files import REPORTS, write_text
 from cnnlab.homework import improve, other_data
 from cnnlab.homework import plots as homework_plots
-from cnnlab.homework.findings import CALIBRATION, ERRORS, RUNS, TRANSFERS, Findings, gather
+from cnnlab.homework.findings import CALIBRATION, ERRORS, PAIR_IMAGES, RUNS, TRANSFERS, Findings, gather
 from cnnlab.report import plots
 from cnnlab.report.document import Page
 from cnnlab.report.language import Language
@@ -49,7 +49,9 @@ def _draw(parameters: params.Params, found: Findings, say: Language) -> None:
         matrices[f"{name}: {title}"] = matrix
     plots.learning_curves(FOLDER / "curves.png", curves, say)
     plots.confusions(FOLDER / "confusion.png", matrices, [say.name(c) for c in classes], say)
-    homework_plots.errors(FOLDER / "mistakes.png", found[ERRORS], images[found[ERRORS]["image"]], say)
+    for name, file in (("mistakes", ERRORS), ("pairs", PAIR_IMAGES)):
+        homework_plots.errors(FOLDER / f"{name}.png", found[file], images[found[file]["image"]], say)
     if found[TRANSFERS]["share"].nunique() > 1:
-        homework_plots.low_data(FOLDER / "low_data.png", found[TRANSFERS], say)
+        unchanged = found[TRANSFERS][found[TRANSFERS]["change"] == ""]
+        homework_plots.low_data(FOLDER / "low_data.png", unchanged, say)
     homework_plots.reliability(FOLDER / "calibration.png", found[CALIBRATION], say)

@@ -5,8 +5,9 @@ from typing import Any
 import pandas as pd
 
 from cnnlab.evaluation.effects import INCONCLUSIVE, NOT_TESTED
-from cnnlab.report.document import Page
-from cnnlab.report.language import Language
+from cnnlab.homework.findings import LONG_VARIANTS
+from cnnlab.report.document import Claim, Page
+from cnnlab.report.language import DASH, Language
 from cnnlab.report.tables import records
 
 # Columns of effects in tables: heading and template
@@ -49,6 +50,15 @@ def completed(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["state"] == "COMPLETE"]
 
 
+def long_claims(rows: pd.DataFrame, page: Page) -> list[Claim]:
+    """One claim per long training, quoted from docs/results."""
+    english = (
+        "Long run on {data}: {variant}, {epochs:count} epochs, {test_accuracy:percent} of the test images (95 % "
+        "interval {low:percent} – {high:percent}, n = {n}; `{folder}`)."
+    )
+    return page.each(english, LONG_VARIANTS, "variant", records(rows))
+
+
 def long_table(rows: pd.DataFrame, page: Page) -> None:
     """Add a table of long trainings, quoted from docs/results."""
     columns = {
@@ -58,9 +68,12 @@ def long_table(rows: pd.DataFrame, page: Page) -> None:
         "epochs": "{epochs:count}",
         "training time": "{train_seconds:seconds}",
         "test accuracy (95 %)": "{test_accuracy:percent} ({low:percent} – {high:percent})",
+        "top-5": "{top5}",
+        "recipe": "{recipe:value}",
         "folder": "`{folder}`",
     }
-    page.records(records(rows), columns, 2)
+    top5 = [DASH if pd.isna(share) else page.language.percent(share) for share in rows["test_top5_accuracy"]]
+    page.records(records(rows.assign(top5=top5)), columns, 2)
 
 
 def failures(runs: pd.DataFrame, file: str, page: Page) -> None:

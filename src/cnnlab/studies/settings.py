@@ -14,7 +14,7 @@ from cnnlab.report.language import Language
 from cnnlab.report.tables import records
 from cnnlab.studies.plan import Attrs, Plan
 
-RECORDED = ("top5_accuracy", "seconds", "steps", "training_flop", "parameters", "run_id", "reason")
+RECORDED = ("top5_accuracy", "seconds", "images", "steps", "training_flop", "parameters", "run_id", "reason")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SettingsPlan(Plan):
 def runs_table(study: optuna.Study) -> pd.DataFrame:
     """One row per setting and seed, from the last attempt: state, accuracy, and what the trial recorded.
 
-    Accuracies are shares; with up to five classes there is no top-5 accuracy.
+    Accuracies are shares; with up to five classes there is no top-5 accuracy. `images` counts them once per epoch.
     """
     last = {(t.params["setting"], t.params["seed"]): t for t in study.get_trials(deepcopy=False) if "seed" in t.params}
     rows = [

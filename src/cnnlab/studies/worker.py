@@ -107,6 +107,7 @@ class Trial:
         epochs = history.epochs
         images = history.curve[-1]["images"]
         costs = {
+            "images": images,
             "steps": len(epochs) * math.ceil(images / len(epochs) / done.loop.batch_size),
             "seconds": sum(row["seconds"] for row in epochs),
             "parameters": model.count_params(),

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -78,10 +78,10 @@ class Outputs:
         """MLflow's id of the run."""
         return str(self.record()["run_id"])
 
-    def predictions(self) -> tuple[np.ndarray, np.ndarray]:
-        """Logits and labels of the test images."""
+    def predictions(self, part: Literal["validation", "test"] = "test") -> tuple[np.ndarray, np.ndarray]:
+        """Logits and labels of the test or validation images."""
         with np.load(self._file(PREDICTIONS), allow_pickle=False) as file:
-            return file["test_logits"], file["test_labels"]
+            return file[f"{part}_logits"], file[f"{part}_labels"]
 
     def curves(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The history, one row per epoch, and the finer curve."""

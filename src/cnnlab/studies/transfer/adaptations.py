@@ -1,10 +1,14 @@
 """Tables of what must change in networks for other data sets: each change with its reason, and the layers."""
 
 import json
+import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from cnnlab import params
 from cnnlab.data.store import Card, imagenet_card, read_card
@@ -13,6 +17,10 @@ from cnnlab.files import write_text
 from cnnlab.nets.anatomy import layer_table
 from cnnlab.nets.registry import build
 from cnnlab.studies.transfer.adapt import adapt
+
+IMAGENET = "imagenet"
+USUAL_SIZE = (500, 375)  # width and height of most of its images
+SAMPLE = 200  # images that are decoded to measure the speed
 
 Rows = list[dict[str, object]]
 
@@ -26,7 +34,7 @@ def describe(variants: Mapping[str, params.Variant], targets: Sequence[str], fol
     cards, _ = available_cards([*targets, *(variant.data for variant in variants.values())])
     adaptable = {name: v for name, v in variants.items() if v.data in cards and v.network.adaptable}
     on = [cards[target] for target in targets if target in cards]
-    if "imagenet" not in targets:
+    if IMAGENET not in targets:
         on.append(imagenet_card())
     changes: Rows = []
     layers: Rows = []
@@ -50,9 +58,30 @@ def describe(variants: Mapping[str, params.Variant], targets: Sequence[str], fol
                 }
                 for change in adapted.changes
             ]
+        if on[-1]["name"] == IMAGENET:
+            changes.append({"network": name, "target": IMAGENET, **_decoding()})
     integers = dict.fromkeys(("receptive_field", "jump", "start"), "Int64")  # empty for global layers
     write_text(folder / "changes.csv", pd.DataFrame(changes).to_csv(index=False))
     write_text(folder / "layers.csv", pd.DataFrame(layers).astype(integers).to_csv(index=False))
+
+
+def _decoding() -> dict[str, object]:
+    """The change from arrays in memory to JPEG files, with the number of them that this machine decodes per second."""
+    from cnnlab.data.images import ImageFiles  # noqa: PLC0415  # needs TensorFlow
+
+    with tempfile.TemporaryDirectory() as temporary:
+        noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+        file = Path(temporary) / "image.jpeg"
+        Image.fromarray(noise).resize(USUAL_SIZE, Image.Resampling.BICUBIC).save(file, quality=95)
+        images = ImageFiles(Path(temporary), [file.name] * SAMPLE, imagenet_card()["shape"][0])
+        images[:8]  # starts TensorFlow's threads
+        start = time.perf_counter()
+        images[:]
+        rate = SAMPLE / (time.perf_counter() - start)
+    reason = "Its files do not fit into memory and are decoded during training: measured here, {width}×{height} pixels."
+    values = {"rate": rate, "width": USUAL_SIZE[0], "height": USUAL_SIZE[1]}
+    after = f"JPEG files, {rate:.0f} images/s"
+    return {"part": "reading", "before": "arrays", "after": after, "reason": reason, "values": json.dumps(values)}
 
 
 def available_cards(names: Sequence[str]) -> tuple[dict[str, Card], dict[str, str]]:
