@@ -25,6 +25,17 @@ def test_every_quoted_accuracy_is_in_the_readme_of_its_folder() -> None:
         assert f"| {row.n} |" in line
 
 
+def test_the_readme_shows_every_variant_with_three_seeds_or_more() -> None:
+    table = long_runs.long_variants()
+    shown = (RESULTS.parents[1] / "README.md").read_text().split("<!-- docs/results -->")[1].split("<!-- end of")[0]
+    lines = [line for line in shown.splitlines() if line.startswith("| ")][1:]
+    table = table[table["n"] >= 3]
+    assert len(lines) == len(table)
+    for line, row in zip(lines, table.itertuples(), strict=True):
+        assert line.startswith(f"| {row.variant} | {row.data} | {row.epochs:.0f} | {100 * row.test_accuracy:.2f} % (")
+        assert f"({100 * row.low:.2f}–{100 * row.high:.2f}) | {row.n} | " in line
+
+
 def test_every_factor_of_the_long_ablation_is_quoted_from_its_trainings() -> None:
     table = long_runs.long_factors("lesson", 10)
     runs = pd.read_csv(RESULTS / "2026-11-23-ablation/runs.csv").pivot(
