@@ -124,11 +124,13 @@ def _verdicts(found: Findings, page: Page) -> list[Claim]:
     effects = described(found.effects("factor"), page.language).sort_values("difference", key=abs, ascending=False)
     claims = []
     for verdict, english in (
-        (IMPROVES, "**Improves** the network: {factor:name}, {difference:points} points ({interval})."),
-        (WORSENS, "**Worsens** it: {factor:name}, {difference:points} points ({interval})."),
-        (IRRELEVANT, "**No relevant effect**: {factor:name}, {difference:points} points ({interval})."),
+        (IMPROVES, "**Improves** the network: {factor:name}, {difference:points} points ({interval}).{why}"),
+        (WORSENS, "**Worsens** it: {factor:name}, {difference:points} points ({interval}).{why}"),
+        (IRRELEVANT, "**No relevant effect**: {factor:name}, {difference:points} points ({interval}).{why}"),
     ):
-        claims += page.each(english, EFFECTS, "factor", records(effects[effects["verdict"] == verdict]))
+        decided = records(effects[effects["verdict"] == verdict])
+        texts = [row | {"why": _in_short(row, page.language)} for row in decided]
+        claims += page.each(english, EFFECTS, "factor", texts)
     for verdict, english in (
         (INCONCLUSIVE, "Inconclusive at n = {n}: {names}."),
         (NOT_TESTED, "Not tested (n = {n}): {names}."),
@@ -140,6 +142,12 @@ def _verdicts(found: Findings, page: Page) -> list[Claim]:
             cited = f"factor: {', '.join(rows['factor'])}"
             claims.append(page.claim(english, EFFECTS, cited, n=n, names=names))
     return claims
+
+
+def _in_short(row: dict[str, Any], say: Language) -> str:
+    """The first sentence of the mechanism of a factor, after a space; empty if the page explains none."""
+    mechanism = BY_NAME.get(row["factor"])
+    return f" {say(mechanism.text).partition('. ')[0].removesuffix('.')}." if mechanism else ""
 
 
 def variants(found: Findings, page: Page) -> None:
