@@ -16,6 +16,7 @@ from cnnlab.files import atomic
 from cnnlab.report.language import Language
 
 ENGLISH = Language()
+DPI = 150
 # From dark to light, for greyscale; line styles and markers distinguish lines without colour.
 INKS = ("#1b1b3a", "#b5442e", "#2a7f8e", "#d99a2b")
 STROKES = ("-", "--", "-.", ":")
@@ -116,7 +117,7 @@ def smooth(curve: pd.DataFrame, metric: str) -> pd.Series:
 def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     """Yield a figure of `width` × `height` inches, and save it to `path` as PNG when the block ends."""
     with rc_context(STYLE):
-        drawn = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield drawn
         with atomic(path) as stream:
             drawn.savefig(stream, format="png")
