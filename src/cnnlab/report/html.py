@@ -18,10 +18,10 @@ from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 
 from cnnlab.report.language import Language
-from cnnlab.report.plots import DPI
+from cnnlab.report.plots import DPI, SMALLEST
 
 CSS_DPI = 96  # CSS pixels per inch
-SMALLEST = 0.75  # of a figure's own size: text of 9 points, the smallest of all figures, is 9 CSS pixels high
+LEGIBLE = 9  # CSS pixels, the least height of text in figures
 CONTENTS = 2  # levels of headings in the list of contents
 Tokens = Sequence[Token]
 
@@ -120,11 +120,12 @@ class _Renderer(RendererHTML):
     def image(self, tokens: Tokens, idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
         content = (env["folder"] / str(tokens[idx].attrs["src"])).read_bytes()
         width, height = (int.from_bytes(content[i : i + 4]) * CSS_DPI // DPI for i in (16, 20))  # PNG, section 11.2.2
+        least = width * LEGIBLE / (SMALLEST * CSS_DPI / 72)
         source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         return (
             f"{_box(env['say']('Figure {number}', number=env['figures']))}"
             f'<img src="{source}" alt="{html.escape(tokens[idx].content)}" width="{width}" height="{height}" '
-            f'style="min-width: {SMALLEST * width:.0f}px" /></div>\n'
+            f'style="min-width: {least:.0f}px" /></div>\n'
         )
 
     def link_open(self, tokens: Tokens, idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
