@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pandas as pd
 import pytest
 from finished import is_picture, write_course
 from loads import Loads
+from loopback_server import Loopback
+from playwright.sync_api import Page as Browsed
+from readable import check_in_browser
 
 from cnnlab import params
 from cnnlab.course import arithmetic as lesson_arithmetic
@@ -84,7 +88,9 @@ def test_every_sentence_is_on_the_page_and_its_rows_are_in_their_table(written: 
     page, claims = (written / "lesson.md").read_text(), pd.read_csv(written / "lesson/claims.csv")
     assert len(claims) == 11
     for claim in claims.itertuples():
-        assert f"{claim.sentence} [[{claim.number}]](#sources)" in page
+        number = claim.number
+        assert f'{claim.sentence} <a id="sentence-{number}" href="#source-{number}">[{number}]</a>' in page
+        assert f'| <a id="source-{number}" href="#sentence-{number}">{number}</a> |' in page
         table = pd.read_csv(written / str(claim.file))
         for part in str(claim.rows).split("; "):
             column, value = part.split(": ")
@@ -153,8 +159,15 @@ def test_the_html_loads_nothing_and_is_in_its_language(written: Path, language: 
     assert len(parser.sources) == 28
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     heading = {"en": "Receptive field", "ru": "Рецептивное поле"}[language]
-    assert f"<h2>{heading}" in page
-    assert "@media print" in page
+    assert re.search(rf'<h2 id="[^"]+">{heading}', page)
+    assert parser.broken() == []
+
+
+def test_the_html_is_readable_in_a_browser(
+    written: Path, page: Browsed, loopback: Callable[[Path], Loopback], asked_elsewhere: list[str]
+) -> None:
+    check_in_browser(page, f"{loopback(written).url}/lesson.html")
+    assert asked_elsewhere == []
 
 
 def test_the_page_and_its_tables_are_artifacts_of_a_run(written: Path) -> None:
@@ -162,9 +175,10 @@ def test_the_page_and_its_tables_are_artifacts_of_a_run(written: Path) -> None:
     run = store.search_runs([store.get_experiment_by_name("reports").experiment_id])[0]  # the latest
     assert run.info.run_name == "lesson, budget laptop"
     assert run.info.status == "FINISHED"
-    for path in ("lesson.md", "lesson.html", "lesson/methods.csv", "see/slides/plane.png"):
+    for path in ("lesson.html", "lesson/methods.csv", "see/slides/plane.png"):
         kept = Path(store.download_artifacts(run.info.run_id, path))
         assert kept.read_bytes() == (written / path).read_bytes()
+    assert "lesson.md" not in {artifact.path for artifact in store.list_artifacts(run.info.run_id)}
 
 
 def test_a_network_that_no_variant_trains_is_reported(written: Path, parameters: params.Params, language: str) -> None:

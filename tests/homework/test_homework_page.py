@@ -1,5 +1,6 @@
 """The homework page in both languages: its numbers against the tables, its sentences against their sources."""
 
+import base64
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ import pytest
 from damage import DAMAGES
 from finished import is_picture, write_ablation, write_run, write_sweep, write_transfer
 from loads import Loads
+from loopback_server import Loopback
+from playwright.sync_api import Page
+from readable import check_in_browser
 
 from cnnlab import params
 from cnnlab.errors import UserError
@@ -75,8 +79,10 @@ def test_every_sentence_is_on_the_page_and_its_rows_are_in_their_table(reports: 
     page = (reports / "homework.md").read_text()
     assert len(claims) > 15
     for claim in claims.itertuples():
-        assert f"{claim.sentence} [[{claim.number}]](#sources)" in page
-        assert f"| {claim.number} | [{claim.file}]({claim.file}) | {claim.rows} | " in page
+        number = claim.number
+        assert f'{claim.sentence} <a id="sentence-{number}" href="#source-{number}">[{number}]</a>' in page
+        row = f'| <a id="source-{number}" href="#sentence-{number}">{number}</a> '
+        assert f"{row}| [{claim.file}]({claim.file}) | {claim.rows} | " in page
         table = pd.read_csv(reports / str(claim.file))
         for rows in selected(table, str(claim.rows)):
             assert len(rows), claim
@@ -267,9 +273,35 @@ def test_the_html_loads_nothing(reports: Path, language: str) -> None:
     assert parser.language == language
     assert len(parser.sources) == 8
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
-    assert 'id="sources"' in page
-    assert page.count("<table>") == 10
+    assert parser.broken() == []
+    assert len([link for link in parser.links if link.startswith("https://arxiv.org/abs/")]) > 2
+    assert page.count("<figcaption>") == 7
+    assert page.count("<table>") == page.count("<details>") - 1 + 10  # one <details> is the list of contents
     assert ("Ответ</h2>" in page) == (language == "ru")
+
+
+def test_the_html_holds_the_tables_behind_it(reports: Path, claims: pd.DataFrame) -> None:
+    page = (reports / "homework.html").read_text()
+    for file in {*claims["file"], "ablation/runs.csv", "evaluation/better/runs.csv", "homework/calibration.csv"}:
+        (data,) = re.findall(f'id="table-{re.escape(file.replace("/", "-"))}".*?</table>', page, re.DOTALL)
+        assert data.count("<tr>") == 1 + len(pd.read_csv(reports / file))
+        content = base64.b64encode((reports / file).read_bytes()).decode()
+        assert f'<a download="{Path(file).name}" href="data:text/csv;base64,{content}">' in page
+
+
+def test_the_contents_lead_to_the_headings(reports: Path, language: str) -> None:
+    page = (reports / "homework.md").read_text()
+    answer = {"en": "- [The answer](#the-answer)", "ru": "- [Ответ](#ответ)"}[language]
+    assert answer in page.split("\n## ")[0]
+    for heading in re.findall(r"^##? (.+)$", page, re.MULTILINE):
+        assert f"- [{heading}](#" in page
+
+
+def test_the_html_is_readable_in_a_browser(
+    reports: Path, page: Page, loopback: Callable[[Path], Loopback], asked_elsewhere: list[str]
+) -> None:
+    check_in_browser(page, f"{loopback(reports).url}/homework.html")
+    assert asked_elsewhere == []
 
 
 def test_a_variant_on_demand_is_reported_if_its_current_recipe_was_evaluated(

@@ -65,3 +65,4 @@ def test_the_reports_are_artifacts_of_a_run(written: Path) -> None:
     for path in ("results.md", "homework/claims.csv"):
         stored = Path(store.download_artifacts(run.info.run_id, path))
         assert stored.read_bytes() == (written / path).read_bytes()
+    assert "homework.md" not in {artifact.path for artifact in store.list_artifacts(run.info.run_id)}

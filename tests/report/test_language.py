@@ -5,8 +5,10 @@ import re
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from babel.messages.catalog import Catalog, Message
+from checkout import TOP
 from pydantic import ValidationError
 
 from cnnlab import files, params
@@ -101,7 +103,9 @@ def test_a_catalogue_has_every_message_and_no_other(code: str) -> None:
 def test_a_catalogue_has_every_shipped_name_and_no_other(code: str, two_seeds: params.Params) -> None:
     names = entries(catalogue(code), NAME).keys()
     ablation = two_seeds.ablation
+    long_runs = {setting for path in TOP.glob("docs/results/*/effects.csv") for setting in pd.read_csv(path)["setting"]}
     shipped = {*ablation.factors, *ablation.leave_one_out, *two_seeds.transfer.tried, *CATALOG["cifar10"].classes}
+    shipped |= long_runs
     assert shipped - names <= AS_THEY_ARE
     known = constants([*CNNLAB.rglob("*.py")])
     words = {word for text in known for word in re.findall("[a-z]+(?: [a-z]+)*", text)}  # of cells: flatten, dense 512

@@ -89,7 +89,8 @@ def sizes(course: Course, page: Page) -> None:
         "Receptive field of one neuron in each of four 3×3 layers; darker pixels are in the fields of more layers",
     )
     for row in course.seen:
-        page.picture(f"../see/{row['variant']}/fields.png", "Receptive field of the middle unit of each layer")
+        name = row["variant"]
+        page.picture(f"../see/{name}/fields.png", "Receptive field of the middle unit of each layer", name)
 
 
 def activations(course: Course, page: Page) -> None:

@@ -63,6 +63,7 @@ def write(course: Course, page: Page) -> None:
         page.picture(
             f"templates-{name}.png",
             "One column per class, at most ten: its template, an example, the example binarised, and its HOG cells",
+            name,
         )
 
 

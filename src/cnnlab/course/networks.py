@@ -86,7 +86,7 @@ def _results(name: str, metrics: dict[str, Row], runs: dict[str, pd.DataFrame], 
         "test accuracy": "{test_accuracy:percent}",
     }
     page.records(records(runs[name]), columns, 1)
-    page.picture(f"{name}-confusion.png", "Confusion matrix, in per cent of each true class")
+    page.picture(f"{name}-confusion.png", "Confusion matrix, in per cent of each true class", name)
 
 
 def _layers(layers: list[Row], page: Page) -> None:

@@ -17,8 +17,9 @@ from cnnlab.tracking.runs import TrackedRun
 
 
 def write_lesson(parameters: Params) -> None:
-    """Write reports/lesson.md and .html, with claims.csv and figures in reports/lesson/, and log all of it to MLflow.
+    """Write reports/lesson.md and .html, with claims.csv and figures in reports/lesson/.
 
+    All of it becomes artifacts of an MLflow run, except for the Markdown, whose figures MLflow would not show.
     Raises UserError if a table is missing or damaged.
     """
     say = Language(parameters.report.language)
@@ -26,11 +27,12 @@ def write_lesson(parameters: Params) -> None:
     _draw(course, say)
     page = Page(say, LESSON)
     write(course, page)
-    pages = page.write()
+    _, html = page.write()
     title, options = f"lesson, budget {parameters.budget}", {"budget": parameters.budget}
     tracker = TrackedRun.start(uuid4().hex, "reports", title, options, {}, "The lesson, computed.")
-    for path in (*pages, *sorted(path for folder in (LESSON, SEE) for path in folder.rglob("*.*"))):
-        tracker.log_file(path, str(path.parent.relative_to(REPORTS)) if path not in pages else None)
+    tracker.log_file(html)
+    for path in sorted(path for folder in (LESSON, SEE) for path in folder.rglob("*.*")):
+        tracker.log_file(path, str(path.parent.relative_to(REPORTS)))
     tracker.finish()
 
 

@@ -42,7 +42,7 @@ def bars(path: Path, rows: Sequence[Mapping[str, Any]], say: Language) -> None:
 def activations(path: Path) -> None:
     """Plot the slides' seven activation functions above their derivatives."""
     x = np.linspace(-4, 4, 401)
-    with figure(path, 13, 4.4) as drawn:
+    with figure(path, 12, 4.4) as drawn:
         grid = drawn.subplots(2, len(ACTIVATIONS), sharex=True, sharey="row")
         for (above, below), activation in zip(grid.T, ACTIVATIONS, strict=True):
             above.plot(x, activation.function(x), color=INKS[0])
@@ -64,7 +64,7 @@ def convolution(path: Path, example: Mapping[str, Any], say: Language) -> None:
         _numbers(first, padded, say("image, padding 1; small: the filter"))
         first.add_patch(Rectangle((-0.5, -0.5), len(kernel), len(kernel), fill=False, linewidth=2.5, edgecolor=INKS[1]))
         for (row, column), weight in np.ndenumerate(kernel):
-            first.text(column + 0.33, row + 0.33, str(weight), fontsize=7, color=INKS[1], ha="center", va="center")
+            first.text(column + 0.33, row + 0.33, str(weight), fontsize=9, color=INKS[1], ha="center", va="center")
         for axes, stride in zip(others, ("1", "2"), strict=True):
             _numbers(axes, np.array(example["outputs"][stride]), say("output, stride {stride}", stride=stride))
         others[0].add_patch(Rectangle((-0.5, -0.5), 3, 3, fill=False, linewidth=2.5, linestyle="--", edgecolor=INKS[2]))

@@ -8,7 +8,7 @@ from cnnlab.evaluation.results import Evaluation
 from cnnlab.files import REPORTS, write_text
 from cnnlab.homework import improve, other_data
 from cnnlab.homework import plots as homework_plots
-from cnnlab.homework.findings import CALIBRATION, ERRORS, PAIR_IMAGES, RUNS, TRANSFERS, Findings, gather
+from cnnlab.homework.findings import CALIBRATION, ERRORS, PAIR_IMAGES, RUNS, TRANSFERS, VARIANTS, Findings, gather
 from cnnlab.report import plots
 from cnnlab.report.document import Page
 from cnnlab.report.language import Language
@@ -27,7 +27,8 @@ def write_homework(parameters: params.Params) -> list[Path]:
         if (REPORTS / file).parent == FOLDER:
             write_text(REPORTS / file, table.to_csv(index=False))
     _draw(parameters, found, language)
-    page = Page(language, FOLDER)
+    runs = [f"evaluation/{name}/runs.csv" for name in found[VARIANTS]["variant"]]
+    page = Page(language, FOLDER, attached=[*found.tables, *runs])
     improve.write(found, page)
     other_data.write(found, page)
     return [*page.write(), *sorted(FOLDER.iterdir())]

@@ -21,7 +21,7 @@ def ladder(path: Path, runs: pd.DataFrame, steps: Sequence[str], say: Language) 
     """Plot the validation accuracy of each of `steps`, the first at the left: every training run, and the mean."""
     complete = completed(runs)
     values = {step: 100 * complete.loc[complete["setting"] == step, "accuracy"].to_numpy(float) for step in steps}
-    with figure(path, max(8, 1.5 + 1.15 * len(steps)), 4) as drawn:
+    with figure(path, max(8, 1.2 + 0.98 * len(steps)), 4) as drawn:
         axes = drawn.subplots()
         for place, accuracies in enumerate(values.values()):
             if not len(accuracies):
@@ -69,7 +69,7 @@ def low_data(path: Path, runs: pd.DataFrame, say: Language) -> None:
             axes.set_xlabel(say("share of the training images (%)"))
             axes.set_ylim(0, 100)
         panels[0].set_ylabel(say("validation accuracy (%)"))
-        drawn.legend(handles=[*shown.values()], loc="outside lower center", ncols=4, fontsize=8)
+        drawn.legend(handles=[*shown.values()], loc="outside lower center", ncols=4, fontsize=9)
 
 
 def errors(path: Path, rows: pd.DataFrame, images: np.ndarray, say: Language) -> None:

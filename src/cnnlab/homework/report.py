@@ -15,7 +15,8 @@ from cnnlab.tracking.runs import TrackedRun
 def write_reports(params: Params) -> None:
     """Write reports/results.md (every variant), homework.md and .html, curves.csv, and the figures of the homework.
 
-    All of them but curves.csv become artifacts of an MLflow run in experiment `reports`.
+    They become artifacts of an MLflow run in experiment `reports`, except for curves.csv, and for homework.md, whose
+    figures MLflow would not show.
     """
     write_text(REPORTS / "results.md", _results(params))
     write_text(REPORTS / "curves.csv", _curves(params).to_csv(index=False))
@@ -23,7 +24,8 @@ def write_reports(params: Params) -> None:
     tracker = TrackedRun.start(uuid4().hex, "reports", name, budget, {}, "The reports of one pipeline run.")
     tracker.log_file(REPORTS / "results.md")
     for path in write_homework(params):
-        tracker.log_file(path, "homework" if path.parent == FOLDER else None)
+        if path.suffix != ".md":
+            tracker.log_file(path, "homework" if path.parent == FOLDER else None)
     tracker.finish()
 
 

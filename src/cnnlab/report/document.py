@@ -1,37 +1,17 @@
-"""Pages in Markdown and HTML whose sentences cite the table rows that they were generated from.
+"""Pages in Markdown and HTML whose sentences cite the table rows that they were generated from."""
 
-The HTML frame is an f-string: a Jinja2 template of it takes as many lines, and a loader and a package file on top.
-markdown-it-py renders the body.
-"""
-
-import base64
-import html
 import posixpath
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markdown_it import MarkdownIt
 
 from cnnlab.files import write_text
+from cnnlab.report import html
 from cnnlab.report.language import DASH, Language
 from cnnlab.report.tables import records
-
-STYLE = """\
-body { font: 16px/1.55 system-ui, sans-serif; color: #1b1b3a; background: #fff; max-width: 62rem; margin: 2rem auto;
-       padding: 0 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; margin: 1rem 0; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
-th { border-bottom: 2px solid #1b1b3a; } img { max-width: 100%; max-height: 48rem; }
-@media print { html { font-size: 10.5px; } body { font-size: 1rem; max-width: none; margin: 0; }
-               h2, h3 { break-after: avoid; }
-               img, tr { break-inside: avoid; } img { max-height: 40rem; } .wide { overflow: visible; } }
-code { font-size: .9em; overflow-wrap: anywhere; } td code { overflow-wrap: normal; } a { color: #1b5e8a; }
-"""
 
 Claim = tuple[str, str, str]  # a sentence, a file of the reports, and its rows: column: value, value; column: value
 EVERY_ROW = "all"  # in place of a claim's rows
@@ -49,6 +29,8 @@ class Page:
     folder: Path
     blocks: list[str] = field(default_factory=list)
     claims: list[Claim] = field(default_factory=list)
+    attached: list[str] = field(default_factory=list)  # files below the folder of the page that its HTML holds, too
+    figures: int = 0
 
     def heading(self, english: str, level: int = 2) -> None:
         """Add a heading, given by its English message."""
@@ -77,7 +59,8 @@ class Page:
 
     def _cited(self, claim: Claim) -> str:
         self.claims.append(claim)
-        return f"{claim[0]} [[{len(self.claims)}]](#sources)"
+        number = len(self.claims)
+        return f'{claim[0]} <a id="sentence-{number}" href="#source-{number}">[{number}]</a>'
 
     def text(self, english: str, **values: object) -> None:
         """Add a paragraph that needs no source, given by its English message and values."""
@@ -98,10 +81,16 @@ class Page:
         cells = [[say.fill(template, row) for template in columns.values()] for row in rows]
         self.table([say(heading) for heading in columns], cells, numbers)
 
-    def picture(self, name: str, english: str) -> None:
-        """Add a figure, by its path relative to `folder`, with the English message of its caption."""
+    def picture(self, name: str, english: str, subject: str = "") -> None:
+        """Add a numbered figure, by its path relative to `folder`, with the English message of its caption.
+
+        `subject` follows the caption: the name of the network or data set, where several have such a figure.
+        """
+        self.figures += 1
+        caption = self.language(english) + (f" ({subject})" if subject else "")
         link = posixpath.normpath(f"{self.folder.name}/{name}")
-        self.blocks.append(f"![{self.language(english)}]({link})")
+        numbered = self.language("Figure {number}. {caption}", number=self.figures, caption=caption)
+        self.blocks.append(f"![{caption}]({link})\\\n*{numbered}*")
 
     def write(self) -> list[Path]:
         """Write the page as .md and .html beside `folder`, and its sources to claims.csv there; return both pages."""
@@ -111,16 +100,35 @@ class Page:
             write_text(path, text)
         return pages
 
-    def markdown(self, *, linked: bool = True) -> str:
-        """The page with the list of its sources at the end; `linked` makes these links to the tables."""
+    def markdown(self) -> str:
+        """The page with its contents after the first heading, and the list of its sources at the end."""
+        first, *others = [*self.blocks, *self._sources()]
+        return "\n\n".join([first, html.contents([first, *others]), *others]) + "\n"
+
+    def html(self) -> str:
+        """The page as a self-contained HTML file: figures and tables are embedded, nothing is loaded."""
+        tables = Page(self.language, self.folder)
+        tables.heading("Tables")
+        tables.text(
+            "The tables behind the sentences and figures. Numbers have at most six digits, and run IDs eight; the "
+            "downloads are complete."
+        )
+        files = sorted({*self.attached, *(file for _, file, _ in self.claims)})
+        blocks = [*self.blocks, *self._sources(), *(tables.blocks if files else [])]
+        return html.document(blocks, self.folder.parent, files, self.language)
+
+    def _sources(self) -> list[str]:
+        """The list of sources: each row has a link to its sentence, and one to its table."""
         sources = self.sources()
-        sources["file"] = sources["file"].map("[{0}]({0})".format if linked else "`{0}`".format)
+        link = '<a id="source-{0}" href="#sentence-{0}">{0}</a>'
+        sources["number"] = sources["number"].map(link.format)
+        sources["file"] = sources["file"].map("[{0}]({0})".format)
         sources["run_ids"] = sources["run_ids"].map(lambda ids: " ".join(f"`{one[:8]}`" for one in ids.split()) or DASH)
-        end = Page(self.language, self.folder, ['<a id="sources"></a>'])
+        end = Page(self.language, self.folder)
         end.heading("Sources of the sentences")
         columns = {"sentence": "{number}", "table": "{file}", "rows": "{rows}", "MLflow runs": "{run_ids}"}
         end.records(records(sources), columns, 4)
-        return "\n\n".join([*self.blocks, *end.blocks]) + "\n"
+        return end.blocks
 
     def sources(self) -> pd.DataFrame:
         """One row per claim: its number, the sentence, the file and rows behind it, and their MLflow run IDs."""
@@ -135,19 +143,3 @@ class Page:
             table = table[table[column].astype(str).isin(values.split(", "))]
         cells = table[[column for column in table if "run_id" in str(column)]].stack().dropna()
         return " ".join(dict.fromkeys(run_id for cell in cells for run_id in str(cell).split()))
-
-    def html(self) -> str:
-        """The page as a self-contained HTML file: figures are embedded, nothing is loaded."""
-        body = MarkdownIt("commonmark").enable("table").render(self.markdown(linked=False))
-        body = re.sub(r'<img src="([^"]+)"', lambda m: f'<img src="{self._embedded(m.group(1))}"', body)
-        body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-        title = html.escape("; ".join(block.removeprefix("# ") for block in self.blocks if block.startswith("# ")))
-        return (
-            f'<!DOCTYPE html>\n<html lang="{self.language.code}">\n<head>\n<meta charset="utf-8">\n'
-            f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
-            f"<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-        )
-
-    def _embedded(self, link: str) -> str:
-        content = (self.folder.parent / link).read_bytes()
-        return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -62,8 +62,8 @@ class Language:
         """Format a value of a recipe: a number, a name, text with names and numbers in it, a list of these, or none."""
         if isinstance(value, list):
             return ", ".join(map(self.value, value))
-        if isinstance(value, bool):
-            return self.name("true" if value else "false")
+        if str(value) in ("True", "False"):  # text, if it was read from a table
+            return self.name(str(value).lower())
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return self.name("none")
         text = format(Decimal(repr(float(value))), "f") if isinstance(value, float) else str(value)

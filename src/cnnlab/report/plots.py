@@ -16,6 +16,8 @@ from cnnlab.files import atomic
 from cnnlab.report.language import Language
 
 ENGLISH = Language()
+DPI = 150
+SMALLEST = 9  # points, of text in figures: pages show them at a size at which it is legible
 # From dark to light, for greyscale; line styles and markers distinguish lines without colour.
 INKS = ("#1b1b3a", "#b5442e", "#2a7f8e", "#d99a2b")
 STROKES = ("-", "--", "-.", ":")
@@ -97,7 +99,7 @@ def forest(path: Path, effects: pd.DataFrame, base: str, say: Language = ENGLISH
             "filled: improves or worsens; grey: no relevant effect (within ± 1 point)\n"
             "empty: inconclusive, or not tested"
         )
-        axes.set_title(say(title), fontsize=9)
+        drawn.suptitle(say(title), fontsize=9)
 
 
 def smooth(curve: pd.DataFrame, metric: str) -> pd.Series:
@@ -116,7 +118,7 @@ def smooth(curve: pd.DataFrame, metric: str) -> pd.Series:
 def figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     """Yield a figure of `width` × `height` inches, and save it to `path` as PNG when the block ends."""
     with rc_context(STYLE):
-        drawn = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        drawn = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield drawn
         with atomic(path) as stream:
             drawn.savefig(stream, format="png")

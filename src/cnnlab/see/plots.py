@@ -105,7 +105,7 @@ def plane(path: Path, points: np.ndarray, labels: np.ndarray, classes: Sequence[
         axes.set_xlim(points[:, 0].min() - 2, points[:, 0].max() + 2)
         axes.set_ylim(points[:, 1].min() - 2, points[:, 1].max() + 2)
         for (x, y), label in zip(points, labels, strict=True):
-            axes.text(x, y, str(label), color=INKS[label % len(INKS)], fontsize=7, ha="center", va="center")
+            axes.text(x, y, str(label), color=INKS[label % len(INKS)], fontsize=9, ha="center", va="center")
         for label in np.unique(labels) if len(classes) <= LABELLED else ():
             x, y = np.median(points[labels == label], axis=0)
             name = f"{label}" if classes[label] == str(label) else f"{label} {classes[label]}"
