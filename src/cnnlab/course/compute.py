@@ -98,7 +98,7 @@ def _draw_examples(worked: dict[str, Any], folder: Path, say: Language) -> None:
     plots.tables(folder / "pooling.png", {say("feature map"): pooling["map"], **outputs})
     shown = {say("image"): detector["image"], say("filter"): detector["filter"]}
     plots.tables(folder / "detector.png", shown | {say("feature map"): detector["feature_map"]})
-    plots.activations(folder / "activations.png")
+    plots.activations(folder / "activations.png", say)
     plots.exercise(folder / "exercise.png", exercise_fields(), say)
 
 

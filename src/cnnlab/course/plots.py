@@ -39,7 +39,7 @@ def bars(path: Path, rows: Sequence[Mapping[str, Any]], say: Language) -> None:
             axes.grid(visible=False, axis="y")
 
 
-def activations(path: Path) -> None:
+def activations(path: Path, say: Language) -> None:
     """Plot the slides' seven activation functions above their derivatives."""
     x = np.linspace(-4, 4, 401)
     with figure(path, 12, 4.4) as drawn:
@@ -47,7 +47,7 @@ def activations(path: Path) -> None:
         for (above, below), activation in zip(grid.T, ACTIVATIONS, strict=True):
             above.plot(x, activation.function(x), color=INKS[0])
             below.plot(x, activation.derivative(x), STROKES[1], color=INKS[1])
-            above.set_title(activation.name.replace("_", " "), fontsize=10)
+            above.set_title(say.name(activation.name.replace("_", " ")), fontsize=10)
             below.set_xlabel("x")
         grid[0, 0].set_ylim(-1.6, 3)
         grid[1, 0].set_ylim(-0.1, 1.2)

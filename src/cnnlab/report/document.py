@@ -101,9 +101,10 @@ class Page:
         return pages
 
     def markdown(self) -> str:
-        """The page with its contents after the first heading, and the list of its sources at the end."""
+        """The page with its contents, folded, after the first heading, and the list of its sources at the end."""
         first, *others = [*self.blocks, *self._sources()]
-        return "\n\n".join([first, html.contents([first, *others]), *others]) + "\n"
+        summary = f"<details><summary>{self.language('Contents')}</summary>"
+        return "\n\n".join([first, summary, html.contents([first, *others]), "</details>", *others]) + "\n"
 
     def html(self) -> str:
         """The page as a self-contained HTML file: figures and tables are embedded, nothing is loaded."""
