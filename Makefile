@@ -74,7 +74,7 @@ see: $(STAMP)  ## plot what a trained network sees, optionally for your own imag
 	@$(BIN)/cnnlab see -- $(if $(value VARIANT),$(call quoted,VARIANT),$(error Name one: make see VARIANT=improved)) \
 	  $(if $(value PICTURE),$(call quoted,PICTURE))
 
-compare: $(STAMP)  ## print the accuracies of all variants and transfers, one column per data set
+compare: $(STAMP)  ## print the accuracies of variants, of their other recipes in MLflow, and of transfers
 	@$(BIN)/cnnlab compare
 
 predict: $(STAMP)  ## classify images: IMAGES="a.png folder *.jpg" (VARIANT=improved or DATA=mnist, TOP=5)

@@ -56,6 +56,7 @@ def write_run(run: Run, right: int, **metrics: Any) -> str:
     (folder / "metrics.json").write_text(json.dumps(values))
     name = f"{run.variant} seed {run.seed}"
     tracker = track.TrackedRun.start(uuid4().hex, run.data, name, run.model_dump(), {"seed": str(run.seed)})
+    tracker.log_metrics([(run.epochs, {"test_accuracy": right / IMAGES})])
     tracker.finish()
     (folder / "run.json").write_text(json.dumps({"run_id": tracker.id, **run.model_dump()}))
     history = {"epoch": [1, 2], "val_loss": [2.0, 1.5], "val_accuracy": [0.3, 0.4]}

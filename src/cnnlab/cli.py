@@ -130,7 +130,7 @@ def anatomy(network: Annotated[str, typer.Argument(help="A variant, or a network
 
 @main.command(epilog="Example: cnnlab compare")
 def compare() -> None:
-    """Print the accuracies of all variants and transfers that MLflow holds, one column per data set."""
+    """Print the accuracies of variants, as the reports cite them, of other recipes in MLflow, and of transfers."""
     from cnnlab.evaluation.compare import compare
 
     print(compare())

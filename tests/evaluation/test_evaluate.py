@@ -21,6 +21,7 @@ from cnnlab.evaluation.evaluate import evaluate_variant, summary
 from cnnlab.evaluation.results import EVALUATION, Evaluation
 from cnnlab.files import write_manifest
 from cnnlab.report import plots as figures
+from cnnlab.tracking import runs as track
 from cnnlab.tracking import store as tracking_store
 from cnnlab.train.outputs import Outputs
 
@@ -180,6 +181,59 @@ def test_figures_are_readable_and_in_mlflow(evaluated: Path, top: Path, run_ids:
     assert first_confusion != second_confusion
     assert (evaluated / "confusion.png").read_bytes() == first_confusion
     assert (evaluated / "curves.png").read_bytes() == first_curves
+
+
+def parents(experiment: str, variant: str) -> list[mlflow.entities.Run]:
+    """The runs of an experiment that stand for recipes of a variant."""
+    store = tracking_store.client()
+    experiment_id = store.get_experiment_by_name(experiment).experiment_id
+    found = store.search_runs([experiment_id], f"tags.variant = '{variant}'")
+    return [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+
+
+@pytest.mark.usefixtures("evaluated")
+def test_a_parent_run_has_the_mean_of_its_seeds(run_ids: dict[str, list[str]]) -> None:
+    (parent,) = parents("cifar10", "lesson")
+    assert {run.info.run_id for run in track.children(parent.info.run_id)} == {*run_ids["lesson"]}
+    assert (parent.info.run_name, parent.info.status) == ("lesson", "FINISHED")
+    means = Evaluation("lesson").metrics()
+    low, high = (f"{100 * means[f'test_accuracy_{end}']:.1f}" for end in ("low", "high"))
+    interval = f"{low}–{high} % (95 % Student t over seeds)"
+    assert parent.data.tags["interval"] == interval
+    assert f"test accuracy 45.0 %, interval {interval}, n = 2." in parent.data.tags["mlflow.note.content"]
+    del means["interval"]
+    assert parent.data.metrics == pytest.approx(means)
+    recipe = {
+        name: value for name, value in Evaluation("lesson").recipe().items() if name not in ("run_id", "seed", "fold")
+    }
+    assert parent.data.params == {name: str(value) for name, value in track.flatten(recipe).items()}
+
+
+def test_seeds_trained_later_join_the_same_parent(top: Path, two_seeds: params.Params) -> None:
+    first, second = (
+        run.model_copy(update={"variant": "later", "fold": run.seed}) for run in params.runs(two_seeds, "slides")
+    )
+    other = first.model_copy(update={"epochs": 1 + first.epochs})
+    write_run(first, 45)
+    evaluate_variant([first])
+    (one,) = parents("mnist", "later")
+    wilson = stats.binomtest(45, IMAGES).proportion_ci(method="wilson")
+    means = one.data.metrics
+    assert (means["seeds"], means["test_accuracy_low"], means["test_accuracy_high"]) == (1, wilson.low, wilson.high)
+
+    again = [write_run(first, 45), write_run(second, 40)]  # more seeds are trained together with the first
+    evaluate_variant([first, second])
+    (two,) = parents("mnist", "later")
+    assert two.info.run_id == one.info.run_id
+    assert (two.data.metrics["seeds"], two.data.metrics["test_accuracy"]) == (2, pytest.approx(0.85))
+    assert {run.info.run_id for run in track.children(two.info.run_id)} == {*again}
+
+    changed = write_run(other, 30)
+    evaluate_variant([other])
+    (another,) = [run for run in parents("mnist", "later") if run.info.run_id != two.info.run_id]
+    assert another.data.metrics["test_accuracy"] == 0.6
+    assert [run.info.run_id for run in track.children(another.info.run_id)] == [changed]
+    assert tracking_store.client().get_run(two.info.run_id).data.metrics == two.data.metrics
 
 
 def test_a_run_that_mlflow_lost_is_still_evaluated(

@@ -117,6 +117,23 @@ def log(run: track.TrackedRun, *steps: int) -> list[tuple[Any, ...]]:
     return [("loss", step / 7, 1000 + step, step) for step in steps]
 
 
+def join(run: track.TrackedRun, seeds: int) -> None:
+    """Join a parent whose mean is over `seeds`."""
+    run.join(track.Parent("parent", {"of": run.id}, [run.id], {"seeds": seeds}, {}, "", time_ms=seeds))
+
+
+def check_parent(run_id: str, seeds: int) -> None:
+    """The run has one parent, with the last mean."""
+    store = tracking_store.client()
+    run = store.get_run(run_id)
+    (parent,) = store.search_runs([run.info.experiment_id], f"params.of = '{run_id}'")
+    assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert (parent.info.run_name, parent.info.status) == ("parent", "FINISHED")
+    points = store.get_metric_history(parent.info.run_id, "seeds")
+    assert [(point.value, point.timestamp) for point in points] == [(n, n) for n in range(1, seeds + 1)]
+    assert parent.data.metrics == {"seeds": seeds}
+
+
 def log_files(run: track.TrackedRun) -> keras.Model:
     """Log a note and a model, which is returned, from files that vanish after that."""
     Path("note.txt").write_text("hello")
@@ -184,6 +201,7 @@ def test_a_server_down_at_the_end_gets_all_by_sync(
     server.kill()
     expected += log(run, 2, 3)
     model = log_files(run)
+    join(run, seeds=1)
     run.log_data("mnist train", "ab" * 32, "https://example.org/mnist", "training")
     run.finish()
     last = capsys.readouterr().out.splitlines()[-1]
@@ -193,12 +211,14 @@ def test_a_server_down_at_the_end_gets_all_by_sync(
     again = start("down at the end", known_id=run.id)  # continued, as by the next stage, while it is still down
     assert f"Run {run.id} continues; its records are queued in mlruns/spool/{run.id}" in capsys.readouterr().out
     expected += log(again, 4)
+    join(again, seeds=2)
     again.finish()
     server.start()
     synced = sync_process(top)
     assert (synced.returncode, synced.stdout.splitlines()[-1][-13:]) == (0, " records sent"), synced
     assert server.metrics(run.id) == expected
     check_files(run.id, model)
+    check_parent(run.id, seeds=2)
     (data,) = tracking_store.client().get_run(run.id).inputs.dataset_inputs
     assert data.dataset.name == "mnist train"
     assert rows(server.database, "SELECT status FROM runs WHERE run_uuid = ?", run.id) == [("FINISHED",)]
@@ -215,6 +235,7 @@ def test_a_kill_before_the_acknowledgement_doubles_nothing(top: Path, server: Se
     expected = log(run, 1, 2)
     run.log_metrics([(3, {"loss": float("nan"), "accuracy": 1.0})], time_ms=7)
     model = log_files(run)
+    join(run, seeds=1)
     run.log_data("mnist train", "ab" * 32, "https://example.org/mnist", "training")
     run.log_metrics([(9, {"last": 1.0})], time_ms=9)
     while server.metrics(run.id)[-1:] != [("last", 1.0, 9, 9)]:
@@ -232,6 +253,7 @@ def test_a_kill_before_the_acknowledgement_doubles_nothing(top: Path, server: Se
         assert server.metrics(run.id) == before
         assert [inputs] == rows(server.database, "SELECT count(*) FROM inputs WHERE destination_id = ?", run.id)
         check_files(run.id, model)
+        check_parent(run.id, seeds=1)
         assert kept(top) == []
 
 

@@ -165,6 +165,30 @@ def test_a_run_is_continued(store: mlflow.MlflowClient) -> None:
     assert other.id != first.id
 
 
+def test_a_parent_has_the_children_of_its_latest_version(store: mlflow.MlflowClient) -> None:
+    runs = [track.TrackedRun.start(f"child {n}", "parents", f"child {n}", {}, {}) for n in range(3)]
+    first, again, second = (run.id for run in runs)
+    versions = {1: [first], 2: [again, second]}
+    parents = {
+        time: track.Parent("both", PARAMS, ids, {"seeds": len(ids)}, {"interval": str(time)}, "Seeds.", time)
+        for time, ids in versions.items()
+    }
+    for run, time in zip(runs, (1, 2, 2), strict=True):
+        run.join(parents[time])
+        run.finish()
+    late = track.TrackedRun(first)  # as `make sync` would, after its server was down
+    late.join(parents[1])
+    late.finish()
+    track.TrackedRun.start("other recipe", "parents", "other", {}, {}).finish()
+    (parent,) = store.search_runs([store.get_run(first).info.experiment_id], "run_name = 'both'")
+    assert {run.info.run_id for run in track.children(parent.info.run_id)} == {again, second}
+    assert "mlflow.parentRunId" not in store.get_run(first).data.tags
+    assert (parent.data.metrics, parent.data.tags["interval"]) == ({"seeds": 2}, "2")
+    assert parent.data.tags["mlflow.note.content"] == "Seeds."
+    assert parent.data.params["network.filters"] == "[4, 8]"
+    assert parent.info.status == "FINISHED"
+
+
 def test_experiments_are_described_and_a_users_words_stay(store: mlflow.MlflowClient) -> None:
     """Experiments that an earlier cnnlab made as well."""
     note, view = "mlflow.note.content", "mlflow.sharedViewState.cnnlab"

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from cnnlab.evaluation.results import Evaluation, counts
 from cnnlab.files import atomic_folder, write_manifest, write_text
 from cnnlab.params import Run
 from cnnlab.report import plots
-from cnnlab.tracking.runs import TrackedRun
+from cnnlab.tracking.runs import Parent, TrackedRun
 from cnnlab.train.outputs import Outputs
 
 CONFIDENT = 0.9  # an error with at least this confidence is a confident one
@@ -34,7 +34,9 @@ Tables = dict[str, pd.DataFrame]
 
 
 def evaluate_variant(runs: Sequence[Run]) -> None:
-    """Write `reports/evaluation/<variant>/` as a whole from the outputs of stage train, and log the figures to MLflow.
+    """Write `reports/evaluation/<variant>/` as a whole from the outputs of stage train, and log it to MLflow.
+
+    There, one run per variant and recipe has the metrics of metrics.json, and the evaluated runs as its child runs.
 
     Shares, accuracies and confidences are in [0, 1]. Tables of all runs begin with `seed` and `run_id` (MLflow's),
     except runs.csv, which begins with `variant` and `data`:
@@ -59,15 +61,17 @@ def evaluate_variant(runs: Sequence[Run]) -> None:
     classes = list(card["classes"])
     tables = [_tables(run, card) for run in runs]
     all_runs = {name: pd.concat([each[name] for each in tables]) for name in PER_RUN}
+    means, recipe = summary(all_runs["runs"]), Outputs.of(runs[0]).record()
     with atomic_folder(Evaluation(runs[0].variant).folder) as folder:
         for name, table in {**tables[0], **all_runs}.items():
             write_text(folder / f"{name}.csv", table.to_csv(index=False))
-        write_text(folder / "metrics.json", json.dumps(summary(all_runs["runs"]), indent=2) + "\n")
-        write_text(folder / "recipe.json", json.dumps(Outputs.of(runs[0]).record(), indent=2) + "\n")
+        write_text(folder / "metrics.json", json.dumps(means, indent=2) + "\n")
+        write_text(folder / "recipe.json", json.dumps(recipe, indent=2) + "\n")
         _draw(runs[0].variant, tables[0], classes, folder)
         write_manifest(folder)
+    parent = _parent(recipe, all_runs["runs"], means)
     for run, each in zip(runs, tables, strict=True):
-        _log_figures(run, each, classes)
+        _log(run, each, classes, parent)
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
@@ -143,11 +147,30 @@ def _draw(variant: str, tables: Tables, classes: list[str], folder: Path) -> lis
     return figures
 
 
-def _log_figures(run: Run, tables: Tables, classes: list[str]) -> None:
-    run_id = Outputs.of(run).run_id()
-    if (tracker := TrackedRun.resume(run_id)) is None:
-        print(f"MLflow run {run_id} is not in the tracking store: its figures are not logged")
+def _parent(recipe: Mapping[str, Any], runs: pd.DataFrame, means: Mapping[str, Any]) -> Parent:
+    """The MLflow run of a recipe, whatever the seeds and folds of its runs."""
+    variant = runs["variant"].iloc[0]
+    mean, low, high = (100 * means[f"test_accuracy{end}"] for end in ("", "_low", "_high"))
+    interval = f"{low:.1f}–{high:.1f} % ({means['interval']})"
+    return Parent(
+        variant,
+        {name: value for name, value in recipe.items() if name not in ("run_id", "seed", "fold")},
+        runs["run_id"].tolist(),
+        {name: value for name, value in means.items() if name != "interval"},
+        {"variant": variant, "interval": interval},
+        f"Variant {variant}: test accuracy {mean:.1f} %, interval {interval}, n = {means['seeds']}. The child runs are "
+        "its seeds.",
+    )
+
+
+def _log(run: Run, tables: Tables, classes: list[str], parent: Parent) -> None:
+    row = tables["runs"].iloc[0]
+    if (tracker := TrackedRun.resume(row["run_id"])) is None:
+        print(f"MLflow run {row['run_id']} is not in the tracking store: its evaluation is not logged")
         return
+    tracker.join(parent)
+    interval = {name: row[name] for name in ("test_accuracy_low", "test_accuracy_high")}
+    tracker.log_metrics([(int(row["epochs"]), interval)])
     with tempfile.TemporaryDirectory() as temporary:
         for figure in _draw(run.variant, tables, classes, Path(temporary)):
             tracker.log_file(figure, "figures")

@@ -39,7 +39,9 @@ _KINDS = {
 }
 _TRAININGS = [
     "tags.`variant`",
+    "tags.`interval`",
     "metrics.`test_accuracy`",
+    "metrics.`seeds`",
     "metrics.`validation_accuracy`",
     "metrics.`test_loss`",
     "metrics.`validation_loss`",
@@ -55,8 +57,9 @@ def experiment_tags(name: str, experiment_id: str) -> Mapping[str, str]:
     description, columns = _KINDS.get(
         name.rpartition(" ")[2],
         (
-            f"Trainings on {name}, one run per variant and seed. Select two and click Compare to see how they differ; "
-            "the chart button above the table plots all curves.",
+            f"Trainings on {name}. Evaluated runs are below a run of their variant and recipe (press +), which has the "
+            "mean over seeds and its interval. Select two runs and click Compare to see how they differ; the chart "
+            "button above the table plots all curves.",
             _TRAININGS,
         ),
     )

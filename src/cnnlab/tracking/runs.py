@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,19 @@ import numpy as np
 from filelock import FileLock
 from mlflow.data.http_dataset_source import HTTPDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from cnnlab.errors import UserError
-from cnnlab.files import MLRUNS, atomic, check, sha256
-from cnnlab.tracking import pages, registry
+from cnnlab.files import atomic, check, sha256
+from cnnlab.tracking import registry
 from cnnlab.tracking.registry import Proposal
 from cnnlab.tracking.spool import SPOOL, InUseError, Record, RunJournal, Send, Sender, drain
-from cnnlab.tracking.store import LOCK, client, local_uri, reason, tracking_uri
+from cnnlab.tracking.store import LOCK, client, experiment_named, reason, tracking_uri
 
+_UPDATED = "cnnlab.updated_ms"  # tag of a parent
 _REFUSALS = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 
 
@@ -44,6 +45,22 @@ class Entry:
     title: str
     tags: Mapping[str, str] = field(default_factory=dict)
     key: str | None = None  # identifies the run across restarts; None: the checkpoint stores a random one
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A run that stands for its `children`, the ids of other runs: one per experiment and `params`.
+
+    A later one with the same params replaces children, metrics, tags and description.
+    """
+
+    name: str
+    params: Mapping[str, Any]
+    children: Sequence[str]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    description: str
+    time_ms: int = field(default_factory=lambda: _now_ms())
 
 
 class TrackedRun:
@@ -74,11 +91,8 @@ class TrackedRun:
         """
         run = cls.resume(known_id) if known_id else None
         if run is None:
-            tags = {**provenance(), **tags, "params.sha256": digest(params), "cnnlab.key": key}
-            if description:
-                tags["mlflow.note.content"] = description
-            run = cls(_find_or_create(key, experiment, name, tags))
-            run._record("params", params={k: str(v) for k, v in flatten(params).items()})
+            run = cls(_find_or_create(experiment, name, _tags(key, params, tags, description)))
+            run._record("params", params=_texts(params))
             run._record("status", status="RUNNING", end_ms=None)
         return run
 
@@ -130,6 +144,19 @@ class TrackedRun:
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run, replacing earlier values."""
         self._record("tags", tags=dict(tags))
+
+    def join(self, parent: Parent) -> None:
+        """Make the run, which is among the parent's children, a child run of `parent`, created if missing."""
+        own = {**parent.tags, _UPDATED: str(parent.time_ms)}
+        self._record(
+            "parent",
+            name=parent.name,
+            params=_texts(parent.params),
+            children=[*parent.children],
+            metrics=dict(parent.metrics),
+            tags=_tags(f"parent {digest(parent.params)}", parent.params, own, parent.description),
+            time_ms=parent.time_ms,
+        )
 
     def finish(self, status: str = "FINISHED") -> None:
         """Close the run as FINISHED, FAILED or KILLED, and wait until everything is sent or sending fails.
@@ -186,9 +213,9 @@ def sync() -> None:
         )
 
 
-def children(parent_id: str) -> list[mlflow.entities.Run]:
-    """The runs whose parent is `parent_id`."""
-    store = client()
+def children(parent_id: str, store: mlflow.MlflowClient | None = None) -> list[Run]:
+    """The runs whose parent is `parent_id`, in `store` or the default one."""
+    store = store or client()
     experiment = store.get_run(parent_id).info.experiment_id
     found, token = [], None
     while token != "":
@@ -254,6 +281,8 @@ def _write(store: mlflow.MlflowClient, run_id: str, folder: Path, record: Record
         case "metrics":
             points = [(step, *item) for step, values in record["points"] for item in values.items()]
             store.log_batch(run_id, metrics=[Metric(k, v, record["time_ms"], step) for step, k, v in points])
+        case "parent":
+            _join(store, run_id, record)
         case "file":
             store.log_artifact(run_id, str(folder / record["file"]), record["folder"])
         case "data":
@@ -273,6 +302,26 @@ def _write(store: mlflow.MlflowClient, run_id: str, folder: Path, record: Record
             store.set_terminated(run_id, record["status"], record["end_ms"])
 
 
+def _join(store: mlflow.MlflowClient, run_id: str, record: Record) -> None:
+    """Make a run a child of the parent in `record`; does nothing if the store has a later version of the parent."""
+    with FileLock(LOCK):
+        parent = _run_with_key(store, store.get_run(run_id).info.experiment_id, record["name"], record["tags"])
+    parent_id = parent.info.run_id
+    if int(parent.data.tags[_UPDATED]) > record["time_ms"]:
+        return
+    store.log_batch(
+        parent_id,
+        [Metric(k, v, record["time_ms"], 0) for k, v in record["metrics"].items()],
+        [Param(k, v) for k, v in record["params"].items()],
+        [RunTag(k, v) for k, v in record["tags"].items()],
+    )
+    store.set_terminated(parent_id, end_time=parent.info.start_time)
+    store.log_batch(run_id, tags=[RunTag(MLFLOW_PARENT_RUN_ID, parent_id)])
+    for child in children(parent_id, store):
+        if child.info.run_id not in record["children"]:
+            store.delete_tag(child.info.run_id, MLFLOW_PARENT_RUN_ID)
+
+
 def provenance() -> dict[str, str]:
     """Tags for the code, pipeline stage, dvc.lock and machine that produced a run."""
     lock = Path("dvc.lock")
@@ -285,6 +334,17 @@ def provenance() -> dict[str, str]:
         "platform": platform.platform(),
         "python": platform.python_version(),
     }
+
+
+def _tags(key: str, params: Mapping[str, Any], own: Mapping[str, str], description: str) -> dict[str, str]:
+    """The tags of a run: the usual ones and its own."""
+    note = {"mlflow.note.content": description} if description else {}
+    return {**provenance(), **own, "params.sha256": digest(params), "cnnlab.key": key, **note}
+
+
+def _texts(params: Mapping[str, Any]) -> dict[str, str]:
+    """Nested parameters as MLflow stores them."""
+    return {k: str(v) for k, v in flatten(params).items()}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -300,34 +360,20 @@ def digest(tree: Mapping[str, Any]) -> str:
     return hashlib.sha256(repr(sorted(flatten(tree).items())).encode()).hexdigest()
 
 
-def _find_or_create(key: str, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-    """The id of the experiment's run with `key`, created if missing."""
+def _find_or_create(experiment: str, name: str, tags: Mapping[str, str]) -> str:
+    """The id of the experiment's run with the key in `tags`, created if missing."""
     store = client()
     try:
         with FileLock(LOCK):
-            experiment_id = _experiment(store, experiment)
-            found = store.search_runs([experiment_id], f"tags.`cnnlab.key` = '{key}'", max_results=1)
-            run = found[0] if found else store.create_run(experiment_id, run_name=name, tags=tags)
+            run = _run_with_key(store, experiment_named(store, experiment), name, tags)
     except MlflowException as error:
         raise UserError(f"MLflow rejects run {name!r} of experiment {experiment!r}: {reason(error)}") from error
     return str(run.info.run_id)
 
 
-def _experiment(store: mlflow.MlflowClient, name: str) -> str:
-    """The id of the experiment, created if missing; tags that it lacks are set, those of a user stay."""
-    known = store.get_experiment_by_name(name)
-    experiment_id = known.experiment_id if known else _create_experiment(store, name)
-    for key, value in pages.experiment_tags(name, experiment_id).items():
-        if known is None or key not in known.tags:
-            store.set_experiment_tag(experiment_id, key, value)
-    return str(experiment_id)
-
-
-def _create_experiment(store: mlflow.MlflowClient, name: str) -> str:
-    # Compares URIs, not the environment: MLflow sets MLFLOW_TRACKING_URI itself when a model is logged.
-    artifacts = (MLRUNS / "artifacts").absolute().as_uri() if tracking_uri() == local_uri() else None
-    tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for chat models
-    return str(store.create_experiment(name, artifacts, tags))
+def _run_with_key(store: mlflow.MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
+    found = store.search_runs([experiment_id], f"tags.`cnnlab.key` = '{tags['cnnlab.key']}'", max_results=1)
+    return found[0] if found else store.create_run(experiment_id, run_name=name, tags=tags)
 
 
 def _now_ms() -> int:

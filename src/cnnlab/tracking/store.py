@@ -1,4 +1,4 @@
-"""The MLflow store: its URI, and a client that has checked it."""
+"""The MLflow store: its URI, a client that has checked it, and its experiments."""
 
 import functools
 import logging
@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 
 from cnnlab.errors import UserError, masked
 from cnnlab.files import MLRUNS, problem
+from cnnlab.tracking import pages
 
 LOCK = MLRUNS / ".lock"
 _SETTINGS = {
@@ -80,6 +81,23 @@ def _check_database(path: Path) -> None:
             f"Damaged MLflow store {path}. Expected an SQLite database that passes its quick_check. "
             f"Received: {received}. Restore a copy, or start an empty store: mv {path} {path}.damaged"
         ) from error
+
+
+def experiment_named(store: mlflow.MlflowClient, name: str) -> str:
+    """The id of the experiment, created if missing; tags that it lacks are set, those of a user stay."""
+    known = store.get_experiment_by_name(name)
+    experiment_id = known.experiment_id if known else _create_experiment(store, name)
+    for key, value in pages.experiment_tags(name, experiment_id).items():
+        if known is None or key not in known.tags:
+            store.set_experiment_tag(experiment_id, key, value)
+    return str(experiment_id)
+
+
+def _create_experiment(store: mlflow.MlflowClient, name: str) -> str:
+    # Compares URIs, not the environment: MLflow sets MLFLOW_TRACKING_URI itself when a model is logged.
+    artifacts = (MLRUNS / "artifacts").absolute().as_uri() if tracking_uri() == local_uri() else None
+    tags = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for chat models
+    return str(store.create_experiment(name, artifacts, tags))
 
 
 def reason(error: Exception) -> str:
