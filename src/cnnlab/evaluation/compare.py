@@ -14,7 +14,7 @@ from cnnlab.tracking import local
 SETTING = "params."  # begins the columns of settings; those of a training that belong to no recipe:
 NO_SETTINGS = [f"{SETTING}{name}" for name in ("variant", "data", "seed", "fold", "parameters")]
 NAMED = 4  # settings of another recipe that are printed
-TRANSFER = ["tags.transfer.network", "tags.transfer.mode", "tags.transfer.source", "tags.transfer.share"]
+TRANSFER = [f"tags.transfer.{field}" for field in ("network", "mode", "source", "change", "share")]
 _RUNS = """
 with finished as (select run_uuid, start_time from runs where status = 'FINISHED' and lifecycle_stage = 'active')
 select run_uuid, start_time, 'params.' || key, value
