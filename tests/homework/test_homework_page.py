@@ -285,6 +285,7 @@ def test_the_html_holds_the_tables_behind_it(reports: Path, claims: pd.DataFrame
     for file in {*claims["file"], "ablation/runs.csv", "evaluation/better/runs.csv", "homework/calibration.csv"}:
         (data,) = re.findall(f'id="table-{re.escape(file.replace("/", "-"))}".*?</table>', page, re.DOTALL)
         assert data.count("<tr>") == 1 + len(pd.read_csv(reports / file))
+        assert "...</td>" not in data
         content = base64.b64encode((reports / file).read_bytes()).decode()
         assert f'<a download="{Path(file).name}" href="data:text/csv;base64,{content}">' in page
 

@@ -75,8 +75,8 @@ def _box(label: str, anchor: str = "") -> str:
 def _table(folder: Path, file: str, say: Language) -> str:
     """A CSV as a download, and as a collapsed table with at most six digits of a number and eight of a run's ID."""
     rows = pd.read_csv(folder / file, dtype=str, keep_default_na=False)
-    table = rows.to_html(index=False, border=0).replace(' class="dataframe"', "")
-    table = table.replace(' style="text-align: right;"', "")
+    table = rows.to_html(index=False, border=0)
+    table = table.replace(' class="dataframe"', "").replace(' style="text-align: right;"', "")
     table = re.sub(r"\d+\.\d{5,}(e[+-]\d+)?", lambda number: f"{float(number[0]):.6g}", table)
     table = re.sub(r"\b([0-9a-f]{8})[0-9a-f]{24}\b", r"\1", table)
     data = base64.b64encode((folder / file).read_bytes()).decode()
