@@ -36,11 +36,11 @@ def write(seen: list[dict[str, Any]], depths: pd.DataFrame, page: Page) -> None:
         tuning = f"../see/{row['variant']}/tuning.png"
         page.picture(tuning, "Response of units of the first layer to a bar at each angle, trained and untrained")
     page.text(
-        "What training adds, and what it does not: nearly every small filter with positive and negative weights prefers "
-        "some orientation, so most of the selectivity is there before training, and a high share of selective units "
-        "does not show that anything was learnt. Training accounts only for what exceeds the range of the untrained "
-        "networks. The index is 0 if a unit responds to all angles alike and 1 if it responds to one only (one minus "
-        "the circular variance, Ringach et al. 2002)."
+        "What training adds, and what it does not: nearly every small filter with positive and negative weights "
+        "prefers some orientation, so most of the selectivity is there before training, and a high share of selective "
+        "units does not show that anything was learnt. Training accounts only for what exceeds the range of the "
+        "untrained networks. The index is 0 if a unit responds to all angles alike and 1 if it responds to one only "
+        "(one minus the circular variance, Ringach et al. 2002)."
     )
     _hierarchy(depths, page)
     _place(seen, page)
@@ -53,8 +53,8 @@ def _hierarchy(depths: pd.DataFrame, page: Page) -> None:
     """How well the classes can be read at each depth."""
     page.heading("The hierarchy of features", 3)
     page.text(
-        "If deeper layers combine the features of earlier ones into more abstract ones, classes are easier to read from "
-        "them. Here a linear classifier reads only the largest value of each feature map (Alain, Bengio 2016, "
+        "If deeper layers combine the features of earlier ones into more abstract ones, classes are easier to read "
+        "from them. Here a linear classifier reads only the largest value of each feature map (Alain, Bengio 2016, "
         "arXiv:1610.01644; {images:count} validation images, {folds}-fold cross-validation), and the same for {seeds} "
         "untrained networks, which have the same layers and fields but no learnt features.",
         folds=5,
@@ -73,8 +73,8 @@ def _hierarchy(depths: pd.DataFrame, page: Page) -> None:
     for variant, row in ends.iterrows():
         page.sentence(
             "{variant}: from the first convolution to the last, the accuracy goes from {first:percent.1} to "
-            "{last:percent.1}; untrained, from {untrained_first:percent.1} to {untrained_last:percent.1} (n = 1 trained "
-            "network, mean of {seeds} untrained ones).",
+            "{last:percent.1}; untrained, from {untrained_first:percent.1} to {untrained_last:percent.1} (n = 1 "
+            "trained network, mean of {seeds} untrained ones).",
             DEPTHS,
             f"variant: {variant}",
             variant=variant,
@@ -128,8 +128,8 @@ def _portrait(row: dict[str, Any], page: Page) -> None:
     )
     page.picture(f"{folder}/patches.png", "Image patches that activate the most selective units most")
     page.text(
-        "The most selective units of up to four depths, and the image patches that activate them most: the hierarchy of "
-        "features, from spots and edges to parts of objects. Grey is outside the image."
+        "The most selective units of up to four depths, and the image patches that activate them most: the hierarchy "
+        "of features, from spots and edges to parts of objects. Grey is outside the image."
     )
     page.picture(f"{folder}/maximised.png", "Input that maximises each class logit")
     page.text(
