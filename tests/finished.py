@@ -13,6 +13,7 @@ from PIL import Image
 from cnnlab import params
 from cnnlab.course.classic import METHODS
 from cnnlab.course.compute import write_tables
+from cnnlab.course.trainings import contrasts
 from cnnlab.evaluation.effects import effects
 from cnnlab.files import write_manifest, write_text
 from cnnlab.params import Run
@@ -163,14 +164,43 @@ def write_course(parameters: params.Params, folder: Path) -> None:
         for data, accuracies in (("mnist", (0.8, 0.85, 0.95, 0.97, 0.96)), ("cifar10", (0.3, 0.25, 0.52, 0.51, 0.4)))
         for place, (name, accuracy) in enumerate(zip(METHODS, accuracies, strict=True))
     ]  # fmt: skip
-    looks = {"units": 32, "selective": 0.75, "neighbours": 0.5, "images_per_s": 9000.0, "images": 1000}
+    trained = [
+        {"data": data, "setting": f"{data}, {network}, {given}", "network": network, "input": given, "seed": seed,
+         "parameters": 50_000, "train_images": 4096, "steps": 256, "test_images": 5000, "chance": 0.1, "seconds": 2.0,
+         "accuracy": accuracy + 0.001 * seed}
+        for data, network, given, accuracy in (
+            ("mnist", "dense", "pixels", 0.88), ("mnist", "dense", "HOG", 0.94),
+            ("mnist", "convolutional", "pixels", 0.92), ("mnist", "dense", "shuffled pixels", 0.881),
+            ("mnist", "convolutional", "shuffled pixels", 0.8),
+            ("cifar10", "dense", "pixels", 0.33), ("cifar10", "dense", "HOG", 0.51),
+            ("cifar10", "convolutional", "pixels", 0.43),
+        )
+        for seed in range(3)
+    ]  # fmt: skip
+    write_text(folder / "trainings.csv", pd.DataFrame(trained).to_csv(index=False))
+    write_text(folder / "contrasts.csv", contrasts(pd.DataFrame(trained)).to_csv(index=False))
+    looks = {"units": 32, "selective": 0.75, "index": 0.36, "neighbours": 0.5, "images_per_s": 9000.0, "images": 1000}
+    looks |= {
+        "controls": 3,
+        "untrained_selective": 0.7,
+        "untrained_selective_low": 0.6,
+        "untrained_selective_high": 0.8,
+    }
+    looks |= {"untrained_index": 0.25, "untrained_index_low": 0.2, "untrained_index_high": 0.3, "unchanged_0": 0.9}
+    looks |= {"shifted_4": 0.8, "shifted_8": 0.7, "shuffled_2": 0.3, "shuffled_4": 0.2}
     seen = [{"data": data, "variant": name, "run_id": f"{name}-0", **looks}
             for data, name in (("mnist", "slides"), ("cifar10", "improved"))]  # fmt: skip
     write_text(folder / "methods.csv", pd.DataFrame(methods).to_csv(index=False))
-    for name in ("activations", "convolution", "detector", "exercise", "pooling"):
+    deep = [{"data": row["data"], "variant": row["variant"], "run_id": row["run_id"], "depth": depth, "field": 3,
+             "maps": 32, "images": 1000, "seeds": 3, "accuracy": 0.4 * depth, "untrained": 0.3}
+            for row in seen for depth in (1, 2)]  # fmt: skip
+    write_text(SEE / "depths.csv", pd.DataFrame(deep).to_csv(index=False))
+    figures = ("activations", "convolution", "detector", "exercise", "flipped", "matrix", "padding", "pooling")
+    for name in (*figures, "channels-cifar10", "padding-cifar10"):
         _small_picture(folder / f"{name}.png")
     for row in seen:
-        _small_picture(folder / f"templates-{row['data']}.png")
+        for name in ("templates", "weights"):
+            _small_picture(folder / f"{name}-{row['data']}.png")
         for name in FIGURES:
             _small_picture(SEE / row["variant"] / f"{name}.png")
         write_manifest(SEE / row["variant"])

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from scipy.signal import correlate2d
+from scipy import ndimage
+from scipy.signal import convolve2d, correlate2d
 
 from cnnlab.course import examples as worked
 
@@ -33,6 +34,43 @@ def test_convolution_is_scipys(image: np.ndarray, kernel: np.ndarray, padding: i
     padded = np.pad(image, padding)
     expected = correlate2d(padded, kernel, mode="valid")[::stride, ::stride]
     assert np.array_equal(worked.convolve(image, kernel, padding, stride), expected)
+
+
+SCIPY = {"zeros": "constant", "edge": "nearest", "reflection": "mirror"}  # the same fillings in scipy.ndimage
+
+
+@given(
+    image=arrays.arrays(np.int64, st.tuples(st.integers(3, 9), st.integers(3, 9)), elements=small),
+    kernel=arrays.arrays(np.int64, (3, 3), elements=small),
+)
+def test_every_padding_is_scipys(image: np.ndarray, kernel: np.ndarray) -> None:
+    for name, fill in worked.PADDINGS.items():
+        expected = ndimage.correlate(image, kernel, mode=SCIPY[name])
+        assert np.array_equal(worked.convolve(image, kernel, 1, 1, fill=fill), expected), name
+
+
+def test_paddings_of_the_slides_image_differ_only_at_its_border() -> None:
+    found = worked.examples()["paddings"]
+    assert found["zeros"]["padded"][0] == [0] * 7
+    assert found["edge"]["padded"][0] == [2, 2, 2, 3, 3, 3, 3]  # the first row, and its ends again
+    assert found["reflection"]["padded"][0] == [1, 0, 1, 3, 0, 3, 0]  # the second row, mirrored at the first
+    outputs = [np.array(found[name]["output"]) for name in worked.PADDINGS]
+    inner = correlate2d(worked.IMAGE, worked.FILTER, mode="valid")
+    assert all(np.array_equal(output[1:-1, 1:-1], inner) for output in outputs)
+    assert len({str(output) for output in outputs}) == 3
+
+
+def test_the_layer_is_a_cross_correlation_and_a_convolution_flips_the_filter() -> None:
+    found = {name: np.array(values) for name, values in worked.examples()["flipped"].items()}
+    assert np.array_equal(found["correlation"], correlate2d(worked.IMAGE, worked.FILTER, mode="valid"))
+    assert np.array_equal(found["convolution"], correlate2d(worked.IMAGE, found["flipped"], mode="valid"))
+    assert np.array_equal(found["correlation"], convolve2d(worked.IMAGE, found["flipped"], mode="valid"))
+    assert not np.array_equal(found["correlation"], found["convolution"])
+    # By hand, rows 0 to 2 and columns 0 to 2 of the image: 2 2 3 / 0 1 3 / 2 3 0
+    assert found["filter"].tolist() == [[2, 0, 1], [1, 0, 0], [0, 1, 1]]
+    assert found["flipped"].tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 2]]
+    assert found["correlation"][0, 0] == 2 * 2 + 1 * 3 + 1 * 0 + 1 * 3 + 1 * 0
+    assert found["convolution"][0, 0] == 1 * 2 + 1 * 2 + 1 * 3 + 1 * 2 + 2 * 0
 
 
 @pytest.mark.parametrize(

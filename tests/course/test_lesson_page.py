@@ -86,7 +86,7 @@ def test_the_difference_from_the_course_cites_its_runs(
 
 def test_every_sentence_is_on_the_page_and_its_rows_are_in_their_table(written: Path) -> None:
     page, claims = (written / "lesson.md").read_text(), pd.read_csv(written / "lesson/claims.csv")
-    assert len(claims) == 11
+    assert len(claims) == 11 + 6 + 2 + 2  # of short trainings, depths, and shifted and shuffled images
     for claim in claims.itertuples():
         number = claim.number
         assert f'{claim.sentence} <a id="sentence-{number}" href="#source-{number}">[{number}]</a>' in page
@@ -143,7 +143,7 @@ def test_the_pyramid_is_mentioned_only_if_it_holds(written: Path, parameters: pa
 
 def test_linked_files_exist(written: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", (written / "lesson.md").read_text())
-    assert len([link for link in links if link.endswith(".png")]) == 28
+    assert len([link for link in links if link.endswith(".png")]) == 37
     for link in links:
         assert (written / link).is_file() or link == "homework.md", link
     for name in ("before", "curves", "lesson-confusion"):
@@ -156,7 +156,7 @@ def test_the_html_loads_nothing_and_is_in_its_language(written: Path, language: 
     parser.feed(page)
     assert parser.open == []
     assert parser.language == language
-    assert len(parser.sources) == 28
+    assert len(parser.sources) == 37
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     heading = {"en": "Receptive field", "ru": "Рецептивное поле"}[language]
     assert re.search(rf'<h2 id="[^"]+">{heading}', page)
@@ -190,3 +190,34 @@ def test_a_network_that_no_variant_trains_is_reported(written: Path, parameters:
         {"en": "not trained: no variant lenet5", "ru": "не обучена: нет варианта lenet5"}[language]
     )
     assert cells[3:5] == ["–", "–"]
+
+
+def test_lenet5_is_beside_the_one_published(written: Path, language: str) -> None:
+    """LeCun et al. 1998, section II.B: 60,000 trainable parameters, 156 in C1 to 10,164 in F6."""
+    say = Language(language)
+    page = (written / "lesson.md").read_text().split(say("LeNet-5 in 1998 and in the handout"))[1]
+    found = {name: row(page, name) for name in ("C1", "S2", "C3", "S4", "C5", "F6")}
+    published = {"C1": 156, "S2": 12, "C3": 1516, "S4": 32, "C5": 48_120, "F6": 10_164}
+    assert {name: cells[2] for name, cells in found.items()} == {k: say.count(v) for k, v in published.items()}
+    assert sum(published.values()) == 60_000
+    assert found["S2"][1:] == ["14×14×6", "12", "27×27×6", "0", "14×14×6", "0"]
+    assert found["F6"][1:] == ["84", *map(say.count, (10_164,)), "84", say.count(494_004), "84", say.count(10_164)]
+    for total in (60_000, 545_546, 61_706, 5_880):
+        assert say.count(total) in page.split("####")[0]
+
+
+def test_the_control_is_beside_the_selectivity(written: Path, language: str) -> None:
+    text = (written / "lesson.md").read_text()
+    sentence = {
+        "en": "with random weights, 70 % do (60 % to 80 % in 3 untrained networks)",
+        "ru": "со случайными весами — 70 % (от 60 % до 80 %, необученных сетей: 3)",
+    }[language]
+    assert text.count(sentence) == 2
+
+
+def test_short_trainings_say_their_images_steps_and_seeds(written: Path, language: str) -> None:
+    say = Language(language)
+    text = (written / "lesson.md").read_text()
+    assert say.count(4096) in text
+    assert {"en": "in 256 steps", "ru": "за 256 шагов"}[language] in text
+    assert text.count("n = 3; ") == 6

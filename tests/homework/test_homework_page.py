@@ -275,7 +275,7 @@ def test_the_html_loads_nothing(reports: Path, language: str) -> None:
     assert all(source.startswith("data:image/png;base64,") for source in parser.sources)
     assert parser.broken() == []
     assert len([link for link in parser.links if link.startswith("https://arxiv.org/abs/")]) > 2
-    assert page.count("<figcaption>") == 7
+    assert page.count("<figcaption>") == 8
     assert page.count("<table>") == page.count("<details>") - 1 + 10  # one <details> is the list of contents
     assert ("Ответ</h2>" in page) == (language == "ru")
 

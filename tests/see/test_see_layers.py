@@ -132,3 +132,12 @@ def test_constant_features_can_be_embedded_and_invalid_ones_are_refused() -> Non
 def test_throughput_covers_all_images(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layers, "BATCH", 3)
     assert 0 < layers.images_per_s(convolutional(), noise(count)) < 1e7
+
+
+def test_the_selectivity_index_of_known_tuning_curves() -> None:
+    """0 for a constant, 1 for one angle, 1/2 for 1 + cos 2θ, and 0 without a response."""
+    degrees = np.arange(0, 180, 5)
+    one = (degrees == 45).astype(float)
+    wave = 1 + np.cos(2 * np.deg2rad(degrees - 30))
+    curves = np.stack([np.ones(len(degrees)), one, wave, 7 * wave, np.zeros(len(degrees))], axis=1)
+    assert layers.selectivity(degrees, curves) == pytest.approx([0, 1, 0.5, 0.5, 0], abs=1e-9)

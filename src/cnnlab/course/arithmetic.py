@@ -8,8 +8,8 @@ from cnnlab.report.document import Page
 
 
 def write(course: Course, page: Page) -> None:
-    """Write the sections on tensors, convolution, sizes, activations and layers to `page`."""
-    for section in (tensors, convolution, sizes, activations, dense):
+    """Write the sections on tensors, convolution, sizes, activations and pooling to `page`."""
+    for section in (tensors, convolution, sizes, activations):
         section(course, page)
 
 
@@ -25,6 +25,16 @@ def tensors(course: Course, page: Page) -> None:
         "An image is a tensor of height × width × channels: 28×28×1 in greyscale, 32×32×3 in colour. A batch of images "
         "has one more axis."
     )
+    for name in course.coloured():
+        page.picture(
+            f"channels-{name}.png",
+            "The reddest, the greenest and the bluest of 500 images, and their three channels; brighter is larger",
+        )
+        page.text(
+            "Each channel is a matrix of its own, here shown in grey. A red object is bright in the red channel and "
+            "dark in the others; grey, white and black are the same in all three. A filter of the first layer has a "
+            "3×3 matrix for each channel and adds up the three results."
+        )
 
 
 def convolution(course: Course, page: Page) -> None:
@@ -49,6 +59,17 @@ def convolution(course: Course, page: Page) -> None:
         output=course.examples["detector"]["output"],
     )
     page.picture("detector.png", "The handout's image of a vertical line, the filter, and its feature map")
+    page.heading("Convolution or cross-correlation?", 3)
+    page.text(
+        "In mathematics, a convolution flips the filter along both axes first. Layers of neural networks do not: they "
+        "compute a cross-correlation (Goodfellow et al. 2016, Deep Learning, section 9.1). The filter is learnt, so a "
+        "network that flipped it would learn the flipped one. SciPy agrees: `correlate2d(image, filter)` gives the "
+        "layer's output, and so does `convolve2d(image, flipped)`; `convolve2d(image, filter)` gives other numbers."
+    )
+    page.picture(
+        "flipped.png",
+        "The slide's filter and the flipped one; the layer's output and that of a mathematical convolution, unpadded",
+    )
     page.heading("Parameters of a convolution: 3 × 3 × N × K", 3)
     page.text(
         "Each of the K filters has 3 × 3 weights for each of the N input channels, and a bias. Each filter produces "
@@ -79,6 +100,21 @@ def sizes(course: Course, page: Page) -> None:
     rows = [row | {"title": n["title"]} for n in networks for row in n["layers"] if row["window"]]
     columns = {"network": "{title:name}", "layer": "{layer}", "(W₁ − F + 2P) / S + 1": "{window}", "output": "{output}"}
     page.records(rows, columns, 4)
+    page.heading("Padding with zeros or otherwise", 3)
+    page.text(
+        "`same` and `valid` say how much is padded, not with what: zeros «or otherwise», say the slides. The fillings "
+        "change the output only where the filter extends beyond the image. Zeros are a dark frame that the filter "
+        "takes for an edge; repeated or reflected pixels look like more of the image. Keras's `Conv2D` pads with "
+        'zeros; for reflection, `keras.ops.pad(image, width, mode="reflect")` comes before a `valid` convolution.'
+    )
+    page.picture(
+        "padding.png",
+        "The slide's image (framed) padded in three ways, and the outputs of its filter, which agree inside the frame",
+    )
+    for name in course.coloured():
+        page.picture(
+            f"padding-{name}.png", "The same fillings around a photograph, a quarter of its width at each edge"
+        )
     page.heading("Receptive field: how many pixels does a neuron of each layer see?")
     page.text(
         "Each 3×3 layer extends the field by one pixel on every side: 3×3, 5×5, 7×7, 9×9. A convolution or pooling "
@@ -115,24 +151,6 @@ def activations(course: Course, page: Page) -> None:
         "width, has no parameters, and discards the position within the window."
     )
     page.picture("pooling.png", "The slide's 4×4 feature map and its max, average and sum pooling")
-
-
-def dense(course: Course, page: Page) -> None:
-    """Fully connected layers as matrices, and their cost in place of convolutions."""
-    example, first = course.examples["dense"], course.networks["slides"]["layers"][0]
-    units = 28 * 28 * int(first["output"].split("×")[2])
-    page.heading("Fully connected layers")
-    page.text(
-        "Each input has a weight for each unit: a matrix product, plus biases. A convolution is a matrix product with "
-        "few, repeated weights: the matrix of the slide's convolution with stride 2 has {weights} entries, {zeros} of "
-        "them 0, and gives the same {outputs} numbers.",
-        **example | {"outputs": len(example["outputs"])},
-    )
-    english = (
-        "A fully connected layer with the same number of units ({units:count}) in place of the slides' first "
-        "convolution would have {dense:count} parameters; the convolution has {convolution:count}."
-    )
-    page.text(english, units=units, dense=784 * units + units, convolution=first["parameters"])
 
 
 def anatomy(course: Course, page: Page) -> None:

@@ -141,10 +141,10 @@ def trial(
     """
     method = METHODS[name]
     started = time.perf_counter()
-    features = _in_chunks(method.features, train[0])
+    features = in_chunks(method.features, train[0])
     classifier = method.classifier().fit(features, train[1])
     fitted = time.perf_counter()
-    predicted = classifier.predict(_in_chunks(method.features, test[0]))
+    predicted = classifier.predict(in_chunks(method.features, test[0]))
     finished = time.perf_counter()
     row = {
         "method": name,
@@ -157,7 +157,8 @@ def trial(
     return row, predicted
 
 
-def _in_chunks(features: Features, images: "np.ndarray | ImageFiles") -> np.ndarray:
+def in_chunks(features: Features, images: "np.ndarray | ImageFiles") -> np.ndarray:
+    """The features of all images, computed from `CHUNK` of them at a time."""
     return np.concatenate([features(images[at : at + CHUNK]) for at in range(0, len(images), CHUNK)])
 
 

@@ -1,9 +1,10 @@
 """The worked examples of the slides, computed by Keras operations."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from keras import ops
+from scipy.signal import convolve2d
 
 from cnnlab.course.lesson_networks import PRINTED_OUTPUT, VERTICAL_LINE, vertical_line_detector
 from cnnlab.nets.anatomy import output_size
@@ -14,6 +15,9 @@ FILTER = np.array([[2, 0, 1], [1, 0, 0], [0, 1, 1]], np.float32)
 PADDING = 1
 PRINTED_STRIDE = 2
 PRINTED = [[1, 6, 5], [7, 10, 9], [7, 10, 8]]
+# Slide «Padding»: «нулями или как-то иначе»; the modes of `numpy.pad`
+Fill = Literal["constant", "edge", "reflect"]
+PADDINGS: dict[str, Fill] = {"zeros": "constant", "edge": "edge", "reflection": "reflect"}
 # Slide «Пуллинг»
 FEATURE_MAP = np.array([[6, 6, 6, 6], [4, 5, 5, 4], [2, 4, 4, 2], [2, 4, 4, 2]], np.float32)
 # Slide «Scalar, Vector, Matrix, Tensor», and the one before it
@@ -27,12 +31,15 @@ TENSORS: dict[str, Any] = {
 }
 
 
-def convolve(image: np.ndarray, kernel: np.ndarray, padding: int, stride: int) -> np.ndarray:
-    """Convolve an image (H, W), zero-padded by `padding` at each edge, with a filter (F, F); float32.
+def convolve(
+    image: np.ndarray, kernel: np.ndarray, padding: int, stride: int, *, fill: Fill = "constant"
+) -> np.ndarray:
+    """Convolve an image (H, W), padded by `padding` at each edge, with a filter (F, F); float32.
 
-    As in all deep-learning libraries this is a cross-correlation: the filter is not flipped.
+    `fill` is a mode of `numpy.pad`: zeros by default. As in all deep-learning libraries this is a cross-correlation:
+    the filter is not flipped.
     """
-    padded = np.pad(image.astype(np.float32), padding)[None, :, :, None]
+    padded = np.pad(image.astype(np.float32), padding, fill)[None, :, :, None]
     return np.asarray(ops.conv(padded, kernel.astype(np.float32)[:, :, None, None], strides=stride))[0, :, :, 0]
 
 
@@ -72,6 +79,19 @@ def examples() -> dict[str, Any]:
             "printed": PRINTED,
             "size": output_size(len(IMAGE), len(FILTER), PRINTED_STRIDE, 2 * PADDING),
             "outputs": {str(stride): _integers(convolve(IMAGE, FILTER, PADDING, stride)) for stride in (1, 2)},
+        },
+        "flipped": {
+            "filter": _integers(FILTER),
+            "flipped": _integers(FILTER[::-1, ::-1]),
+            "correlation": _integers(convolve(IMAGE, FILTER, 0, 1)),
+            "convolution": _integers(convolve2d(IMAGE, FILTER, mode="valid")),
+        },
+        "paddings": {
+            name: {
+                "padded": _integers(np.pad(IMAGE, PADDING, fill)),
+                "output": _integers(convolve(IMAGE, FILTER, PADDING, 1, fill=fill)),
+            }
+            for name, fill in PADDINGS.items()
         },
         "dense": {"weights": weights.size, "zeros": int((weights == 0).sum()), "outputs": _integers(outputs)},
         "pooling": {

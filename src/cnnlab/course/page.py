@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from cnnlab.course import arithmetic, before_networks, networks, plots, vision
+from cnnlab.course import arithmetic, before_networks, dense, history, lenet, networks, plots, vision
 from cnnlab.course.before_networks import compared
 from cnnlab.course.tables import LESSON, Course, gather
 from cnnlab.data.store import read_card
@@ -45,9 +45,12 @@ def write(course: Course, page: Page) -> None:
         budget=course.parameters.budget,
     )
     before_networks.write(course, page)
+    history.write(page)
     arithmetic.write(course, page)
+    dense.write(course, page)
     networks.write(course.networks, course.metrics, course.runs, page)
-    vision.write(course.seen, page)
+    lenet.write(course, page)
+    vision.write(course.seen, course.depths, page)
     arithmetic.anatomy(course, page)
 
 

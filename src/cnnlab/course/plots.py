@@ -79,6 +79,22 @@ def tables(path: Path, named: Mapping[str, Any]) -> None:
             _numbers(axes, np.array(values), name)
 
 
+def paddings(path: Path, named: Mapping[str, Mapping[str, Any]], say: Language) -> None:
+    """Show padded images above the outputs of the filter; values have the keys `padded` and `output`."""
+    with figure(path, 10, 5.6) as drawn:
+        for (above, below), (name, example) in zip(
+            drawn.subplots(2, len(named), height_ratios=[7, 5]).T, named.items(), strict=True
+        ):
+            padded, output = np.array(example["padded"]), np.array(example["output"])
+            _numbers(above, padded, name)
+            _numbers(below, output, say("output, stride {stride}", stride=1))
+            for axes, values, edge in ((above, padded, (len(padded) - len(output)) // 2), (below, output, 1)):
+                side = len(values) - 2 * edge
+                axes.add_patch(
+                    Rectangle((edge - 0.5, edge - 0.5), side, side, fill=False, linewidth=2.5, edgecolor=INKS[1])
+                )
+
+
 def _numbers(axes: Axes, values: np.ndarray, title: str) -> None:
     """A table of numbers, darker for larger."""
     show(axes, values, title, cmap="Greys", vmin=values.min(), vmax=2 * max(values.max(), 1))
@@ -93,6 +109,43 @@ def _cells(axes: Axes, shape: Sequence[int]) -> None:
     axes.set_xticks(np.arange(-0.5, shape[1] + 0.5), minor=True)
     axes.grid(visible=True, which="minor", color="#888888", linewidth=0.6)
     axes.tick_params(which="both", length=0)
+
+
+def matrix(path: Path, weights: np.ndarray, say: Language) -> None:
+    """Show a convolution as a dense layer's matrix (pixels, outputs), one row per output."""
+    rows = weights.T.astype(int)
+    with figure(path, 11, 4.4) as drawn:
+        axes = drawn.subplots()
+        _numbers(axes, rows, "")
+        axes.set_xlabel(say("pixel of the 5×5 image, row by row"))
+        axes.set_ylabel(say("number of the 3×3 output"))
+        axes.set_xticks(range(0, rows.shape[1], 5), [str(1 + place) for place in range(0, rows.shape[1], 5)])
+        axes.set_yticks(range(len(rows)), [str(1 + place) for place in range(len(rows))])
+
+
+def weights(path: Path, values: np.ndarray, initial: np.ndarray, say: Language) -> None:
+    """Show the weights (height, width, channels, units) of a dense layer as a matrix, and the units that changed most.
+
+    Their changes from the `initial` weights are shown as images, the mean over channels, each scaled to its range.
+    """
+    height, width, channels, units = values.shape
+    flat = values.reshape(-1, units).T
+    limit = float(np.quantile(np.abs(flat), 0.99))
+    with figure(path, 11, 5.6) as drawn:
+        grid = drawn.add_gridspec(2, 8, height_ratios=[3, 2])
+        axes = drawn.add_subplot(grid[0, :])
+        shown = axes.imshow(flat, cmap="Greys", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        axes.grid(visible=False)
+        axes.set_xlabel(
+            say("input ({height}×{width}×{channels} values)", height=height, width=width, channels=channels)
+        )
+        axes.set_ylabel(say("unit"))
+        drawn.colorbar(shown, ax=axes, label=say("weight"))
+        change = (values - initial).mean(axis=2)
+        for place, unit in enumerate(np.argsort(-np.abs(change).mean(axis=(0, 1)), kind="stable")[:8]):
+            largest = float(np.abs(change[..., unit]).max())
+            tile = drawn.add_subplot(grid[1, place])
+            show(tile, change[..., unit], say("unit {unit}", unit=unit), cmap="Greys", vmin=-largest, vmax=largest)
 
 
 def exercise(path: Path, fields: Sequence[int], say: Language) -> None:

@@ -6,15 +6,19 @@ from typing import Any
 
 import pandas as pd
 
+from cnnlab.data.store import read_card
 from cnnlab.evaluation.results import Evaluation
 from cnnlab.files import REPORTS, verified
 from cnnlab.params import Params, variants
 from cnnlab.report.tables import records
-from cnnlab.see.best import seen
+from cnnlab.see.best import depths, seen
 
 LESSON = REPORTS / "lesson"
 METHODS = "lesson/methods.csv"
+TRAININGS = "lesson/trainings.csv"
+CONTRASTS = "lesson/contrasts.csv"
 COMMAND = "python pipeline/lesson.py"
+RGB = 3  # channels
 Row = dict[str, Any]
 
 
@@ -26,11 +30,19 @@ class Course:
     examples: Row
     activations: list[Row]
     networks: dict[str, Row]  # the lesson's four, see `lesson_networks.computed_tables`
+    lenet: list[Row]  # layers of the handout's LeNet-5 with stride 2 in both poolings
     anatomy: dict[str, list[Row]]  # layers of every variant
     methods: pd.DataFrame
+    trainings: pd.DataFrame  # short ones, and their
+    contrasts: pd.DataFrame
     seen: list[Row]  # one row per variant that stage see drew
+    depths: pd.DataFrame  # one row per convolution of these
     metrics: dict[str, Row]  # of every variant, from stage evaluate
     runs: dict[str, pd.DataFrame]  # of every variant, one row per training run
+
+    def coloured(self) -> list[str]:
+        """Names of the data sets with three channels."""
+        return [name for name in self.methods["data"].unique() if read_card(name)["shape"][2] == RGB]
 
 
 def gather(parameters: Params) -> Course:
@@ -39,11 +51,15 @@ def gather(parameters: Params) -> Course:
     return Course(
         parameters,
         _read("examples"),
-        records(pd.read_csv(verified(LESSON / "activations.csv", COMMAND))),
+        records(_table("lesson/activations.csv")),
         _read("networks"),
+        _read("lenet"),
         _read("anatomy"),
-        pd.read_csv(verified(REPORTS / METHODS, COMMAND)),
+        _table(METHODS),
+        _table(TRAININGS),
+        _table(CONTRASTS),
         seen(),
+        depths(),
         {name: Evaluation(name).metrics() for name in names},
         {name: Evaluation(name).table("runs") for name in names},
     )
@@ -51,3 +67,7 @@ def gather(parameters: Params) -> Course:
 
 def _read(name: str) -> Any:
     return json.loads(verified(LESSON / f"{name}.json", COMMAND).read_text())
+
+
+def _table(name: str) -> pd.DataFrame:
+    return pd.read_csv(verified(REPORTS / name, COMMAND))

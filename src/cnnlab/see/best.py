@@ -15,6 +15,7 @@ from cnnlab.see import FIGURES
 
 SEE = REPORTS / "see"
 TABLE = SEE / "seen.csv"
+DEPTHS = SEE / "depths.csv"
 COMMAND = "python pipeline/see.py"
 
 
@@ -32,23 +33,29 @@ def best_variants(parameters: params.Params) -> dict[str, str]:
 
 
 def write_portraits(parameters: params.Params, say: Language) -> None:
-    """Write `reports/see/` as a whole: `<variant>/*.png` of each best variant, and seen.csv with one row per variant.
+    """Write `reports/see/` as a whole: `<variant>/*.png` of each best variant, seen.csv and depths.csv.
 
-    Columns of seen.csv: `data`, `variant`, `run_id` (MLflow's) and the numbers of `portrait`. Each folder has its
+    Columns of seen.csv, one row per variant: `data`, `variant`, `run_id` (MLflow's) and the numbers of `portrait`; of
+    depths.csv, one row per convolution: the same three and those of `hierarchy.depths`. Each folder has its
     SHA256SUMS. Raises UserError if a network or its evaluation is missing or damaged.
     """
-    from cnnlab.see.portrait import load, portrait  # noqa: PLC0415  # TensorFlow takes seconds to import
+    from cnnlab.see import hierarchy  # noqa: PLC0415  # TensorFlow takes seconds to import
+    from cnnlab.see.portrait import UNTRAINED, load, portrait, validation_images  # noqa: PLC0415
 
-    rows = []
+    rows, layers = [], []
     with atomic_folder(SEE) as folder:
         for data, name in best_variants(parameters).items():
             started = time.perf_counter()
             model, run_id = load(data, name)
             validation = params.set_aside(parameters, data, params.variant(parameters, name).validation)
-            numbers = portrait(model, open_processed(data), folder / name, validation=validation, say=say)
+            processed = open_processed(data)
+            numbers = portrait(model, processed, folder / name, validation=validation, say=say)
             write_manifest(folder / name)
+            depths = hierarchy.depths(model, *validation_images(processed, validation), UNTRAINED)
+            layers += [{"data": data, "variant": name, "run_id": run_id, **row} for row in depths]
             rows.append({"data": data, "variant": name, "run_id": run_id, **numbers})
             print(f"see  {data}  {name}  {time.perf_counter() - started:.0f} s", flush=True)
+        write_text(folder / DEPTHS.name, pd.DataFrame(layers).to_csv(index=False))
         write_text(folder / TABLE.name, pd.DataFrame(rows).to_csv(index=False))
         write_manifest(folder)
 
@@ -60,3 +67,8 @@ def seen() -> list[dict[str, Any]]:
         for figure in FIGURES:
             verified(SEE / row["variant"] / f"{figure}.png", COMMAND)
     return rows
+
+
+def depths() -> pd.DataFrame:
+    """The table depths.csv. Raises UserError if it is missing or damaged."""
+    return pd.read_csv(verified(DEPTHS, COMMAND), dtype={"variant": str, "run_id": str})

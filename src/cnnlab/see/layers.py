@@ -126,6 +126,17 @@ def tuning(model: keras.Model, degrees: np.ndarray) -> np.ndarray:
     return np.asarray(maps[:, edge:-edge, edge:-edge].max(axis=(1, 2)))
 
 
+def selectivity(degrees: np.ndarray, responses: np.ndarray) -> np.ndarray:
+    """Orientation selectivity index of each unit, 0 (all angles alike) to 1 (one angle only), (units,).
+
+    One minus the circular variance (Ringach et al. 2002, doi:10.1523/JNEUROSCI.22-13-05639.2002). `responses` (angles,
+    units) are not negative; `degrees` are equally spaced and cover 180° once. A unit without a response has index 0.
+    """
+    turns = np.exp(2j * np.deg2rad(degrees))
+    total = responses.sum(axis=0)
+    return np.asarray(np.abs(turns @ responses) / np.where(total > 0, total, 1))
+
+
 def receptive_field(model: keras.Model, layer: keras.Layer) -> tuple[int, int, int]:
     """Side, jump and start in pixels of the receptive fields of a layer; see `anatomy.layer_table`."""
     row = layer_table(model.layers, model.input_shape[1:])[model.layers.index(layer)]

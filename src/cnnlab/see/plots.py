@@ -113,19 +113,52 @@ def plane(path: Path, points: np.ndarray, labels: np.ndarray, classes: Sequence[
             axes.text(x, y, name, fontsize=10, ha="center", va="center", bbox=box)
 
 
-def tuning(path: Path, degrees: np.ndarray, responses: np.ndarray, say: Language) -> None:
-    """Plot the tuning curves of the four most selective units; `responses` (angles, units) are not negative."""
-    selective = np.argsort(-np.ptp(responses, axis=0), kind="stable")[:4]
-    with figure(path, 8, 3.6) as drawn:
-        axes = drawn.subplots()
-        for unit, ink, stroke, marker in zip(selective, INKS, STROKES, MARKERS, strict=False):
-            label = say("unit {unit}", unit=unit)
-            axes.plot(degrees, responses[:, unit], stroke, marker=marker, markevery=4, color=ink, label=label)
-        axes.set_xlabel(say("angle of the bar (degrees; 0: horizontal, 90: vertical)"))
-        axes.set_ylabel(say("maximum activation"))
-        axes.set_xticks(range(0, 181, 30))
-        axes.set_ylim(bottom=0)
-        axes.legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+def tuning(path: Path, degrees: np.ndarray, networks: Mapping[str, np.ndarray], say: Language) -> None:
+    """Plot the tuning curves of the four most selective units of each network, one panel per network.
+
+    Responses (angles, units) are not negative.
+    """
+    with figure(path, 11, 3.8) as drawn:
+        for axes, (name, responses) in zip(drawn.subplots(1, len(networks)), networks.items(), strict=True):
+            selective = np.argsort(-np.ptp(responses, axis=0), kind="stable")[:4]
+            for unit, ink, stroke, marker in zip(selective, INKS, STROKES, MARKERS, strict=False):
+                label = say("unit {unit}", unit=unit)
+                axes.plot(degrees, responses[:, unit], stroke, marker=marker, markevery=4, color=ink, label=label)
+            axes.set_title(name, fontsize=11, loc="left")
+            axes.set_xlabel(say("angle of the bar (degrees; 0: horizontal, 90: vertical)"))
+            axes.set_ylabel(say("maximum activation"))
+            axes.set_xticks(range(0, 181, 30))
+            axes.set_ylim(bottom=0)
+            axes.legend(ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=9)
+
+
+def place(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    samples: Sequence[tuple[str, int, np.ndarray]],
+    chance: float,
+    say: Language,
+) -> None:
+    """Plot accuracies with intervals after each of `place.changes`, under an image that shows it.
+
+    Rows have the keys `accuracy`, `low` and `high`; samples are kind, size and image, in the same order.
+    """
+    with figure(path, 1.35 * len(rows), 4.2) as drawn:
+        grid = drawn.add_gridspec(2, len(rows), height_ratios=[1, 2])
+        axes = drawn.add_subplot(grid[1, :])
+        for at, (row, (kind, size, image)) in enumerate(zip(rows, samples, strict=True)):
+            unit = say("{size} px", size=size) if kind == "shifted" else f"{size}×{size}" if size else ""
+            show(drawn.add_subplot(grid[0, at]), image, f"{say.message(kind)}\n{unit}")
+            axes.bar(at, 100 * row["accuracy"], 0.7, color=INKS[0])
+            axes.plot([at, at], [100 * row["low"], 100 * row["high"]], color=INKS[3], linewidth=2)
+            axes.text(at, 100 * row["high"] + 1, say.number(100 * row["accuracy"], 1), ha="center", fontsize=9)
+        axes.axhline(100 * chance, color=INKS[1], linestyle="--", label=say("chance"))
+        axes.set_xticks([])
+        axes.set_xlim(-0.5, len(rows) - 0.5)
+        axes.set_ylim(0, 108)
+        axes.set_ylabel(say("validation accuracy (%)"))
+        axes.grid(visible=False, axis="x")
+        axes.legend(loc="upper right")
 
 
 def fields(path: Path, image: np.ndarray, rows: Sequence[Mapping[str, Any]], say: Language) -> None:

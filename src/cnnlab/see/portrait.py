@@ -13,12 +13,13 @@ from cnnlab.data import decode
 from cnnlab.data.store import Processed, open_processed
 from cnnlab.nets.anatomy import layer_table
 from cnnlab.report.language import Language
-from cnnlab.see import FIGURES, attribution, layers, plots
+from cnnlab.see import FIGURES, attribution, hierarchy, layers, place, plots
 from cnnlab.tracking.classifier import fitted
 from cnnlab.train.outputs import Outputs
 
 IMAGES = 1000  # validation images at most
-UNITS, TOP = 4, 8  # most selective units per layer, and image patches per unit
+DEPTHS, UNITS, TOP = 4, 3, 8  # layers whose patches are shown at most, their most selective units, and patches per unit
+UNTRAINED = 3  # networks with random weights, the control
 DEGREES = np.arange(0, 181, 5)
 SEED = 0  # of activation maximisation and the embedding
 SELECTIVE = 2.0  # minimum ratio of the responses to the preferred and the least preferred orientation
@@ -65,10 +66,11 @@ def portrait(
     attributions are of `image` (uint8, in the network's shape) if given. Equal arguments give equal figures. Returns
     the number of first-layer `units`, the share of them that are orientation-`selective`, the share of images whose
     nearest neighbour in the embedding has the same class (`neighbours`), `images_per_s` of inference, and the number of
-    `images`.
+    `images`. `index` is the median orientation selectivity index; `untrained_selective` and `untrained_index` are means
+    over `controls` networks with random weights, with their `_low` and `_high`. The accuracies after each change of
+    `place.changes` are `unchanged_0`, `shifted_<pixels>` and `shuffled_<patches per side>`.
     """
-    rows = np.sort(data.order[:validation][:IMAGES])
-    images, labels = np.asarray(data.train_images[rows]), np.asarray(data.train_labels[rows])
+    images, labels = validation_images(data, validation)
     classes = [say.name(name) for name in data.card["classes"]]
     shown = {"": image} if image is not None else _examples(model, images, labels, classes, say)
     first = next(iter(shown.values()))
@@ -79,8 +81,14 @@ def portrait(
     maximised = attribution.maximise(model, model.layers[-1], units, data.card["mean"], SEED)
     plots.image_grid(folder / "maximised.png", zip(classes, maximised, strict=False), 5, 1.6)
     plots.attributions(folder / "attribution.png", _attributions(model, shown, classes, say), say)
-    responses = np.maximum(layers.tuning(model, DEGREES), 0)
-    plots.tuning(folder / "tuning.png", DEGREES, responses, say)
+    responses, *controls = (
+        np.maximum(layers.tuning(each, DEGREES), 0)
+        for each in (model, *(hierarchy.untrained(model, seed) for seed in range(UNTRAINED)))
+    )
+    plots.tuning(folder / "tuning.png", DEGREES, {say("trained"): responses, say("untrained"): controls[0]}, say)
+    changed = place.accuracies(model, images, labels, SEED)
+    samples = [(kind, size, pictures[0]) for kind, size, pictures in place.changes(first[None], SEED)]
+    plots.place(folder / "place.png", changed, samples, 1 / len(classes), say)
     hidden = layers.activations(model, images, layers.last_hidden(model))
     points = layers.embedding(hidden.reshape(len(images), -1), SEED)
     nearest = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(return_distance=False)[:, 0]
@@ -90,11 +98,36 @@ def portrait(
     plots.fields(folder / "fields.png", below, windowed, say)
     return {
         "units": responses.shape[1],
-        "selective": float((responses.max(axis=0) > SELECTIVE * responses.min(axis=0)).mean()),
+        "selective": _selective(responses),
+        "index": _index(responses),
+        "controls": UNTRAINED,
+        **_spread("untrained_selective", [_selective(each) for each in controls]),
+        **_spread("untrained_index", [_index(each) for each in controls]),
+        **{f"{row['kind']}_{row['size']}": row["accuracy"] for row in changed},
         "neighbours": float((labels[nearest] == labels).mean()),
         "images_per_s": layers.images_per_s(model, images),
         "images": len(images),
     }
+
+
+def validation_images(data: Processed, validation: int) -> tuple[np.ndarray, np.ndarray]:
+    """The images that a network was not trained on, at most `IMAGES` of `validation`, and their labels."""
+    rows = np.sort(data.order[:validation][:IMAGES])
+    return np.asarray(data.train_images[rows]), np.asarray(data.train_labels[rows])
+
+
+def _selective(responses: np.ndarray) -> float:
+    """The share of units with twice the response to the preferred orientation as to the least preferred one."""
+    return float((responses.max(axis=0) > SELECTIVE * responses.min(axis=0)).mean())
+
+
+def _index(responses: np.ndarray) -> float:
+    """The median selectivity index of units."""
+    return float(np.median(layers.selectivity(DEGREES[:-1], responses[:-1])))  # 180° is 0° again
+
+
+def _spread(name: str, values: list[float]) -> dict[str, float]:
+    return {name: float(np.mean(values)), f"{name}_low": min(values), f"{name}_high": max(values)}
 
 
 def _probabilities(model: keras.Model, images: np.ndarray) -> np.ndarray:
@@ -143,10 +176,11 @@ def _attributions(
 
 
 def _patches(model: keras.Model, images: np.ndarray, say: Language) -> dict[str, list[np.ndarray]]:
-    """Image patches that activate the most selective units most, of the first and of the last feature maps."""
+    """Image patches that activate the most selective units most, at several depths."""
     found = layers.map_layers(model, pools=False)
     rows = {}
-    for layer in dict.fromkeys((found[0], found[-1])):
+    shown = np.unique(np.linspace(0, len(found) - 1, DEPTHS).round().astype(int))
+    for layer in (found[depth] for depth in shown):
         side, _, _ = layers.receptive_field(model, layer)
         for unit, which, corners in zip(*layers.most_selective(model, layer, images, UNITS, TOP), strict=True):
             label = say("{layer}\nunit {unit}, field {side}×{side}", layer=layer.name, unit=unit, side=side)
