@@ -6,6 +6,29 @@ from cnnlab.course.tables import CONTRASTS, Course
 from cnnlab.report.document import Page
 from cnnlab.report.tables import records
 
+SENTENCES = {  # by what is compared
+    "convolutional": (
+        "{data}: the convolutional network is right on {accuracy:percent.1}, the dense one on "
+        "{base_accuracy:percent.1}: {difference:points.1} points ({low:points.1} to {high:points.1}, n = {n}; "
+        "{verdict:message})."
+    ),
+    "HOG": (
+        "{data}: the dense network is right on {accuracy:percent.1} with HOG features and on "
+        "{base_accuracy:percent.1} with pixels: {difference:points.1} points ({low:points.1} to {high:points.1}, "
+        "n = {n}; {verdict:message})."
+    ),
+    "dense, shuffled": (
+        "{data}: with the pixels of all images shuffled alike, the dense network is right on {accuracy:percent.1} "
+        "in place of {base_accuracy:percent.1}: {difference:points.1} points ({low:points.1} to {high:points.1}, "
+        "n = {n}; {verdict:message})."
+    ),
+    "convolutional, shuffled": (
+        "{data}: the convolutional network, too, learns from shuffled pixels, but is right on {accuracy:percent.1} "
+        "in place of {base_accuracy:percent.1}: {difference:points.1} points ({low:points.1} to {high:points.1}, "
+        "n = {n}; {verdict:message})."
+    ),
+}
+
 
 def write(course: Course, page: Page) -> None:
     """Write the section to `page`."""
@@ -67,32 +90,10 @@ def _compared(runs: pd.DataFrame, contrasts: pd.DataFrame, page: Page) -> None:
         "test accuracy (lowest – highest)": "{accuracy:percent.1} ({low:percent.1} – {high:percent.1})",
     }
     page.records(records(means), columns, 3)
-    sentences = {
-        "convolutional": (
-            "{data}: the convolutional network is right on {accuracy:percent.1}, the dense one on "
-            "{base_accuracy:percent.1}: {difference:points.1} points ({low:points.1} to {high:points.1}, n = {n}; "
-            "{verdict:message})."
-        ),
-        "HOG": (
-            "{data}: the dense network is right on {accuracy:percent.1} with HOG features and on "
-            "{base_accuracy:percent.1} with pixels: {difference:points.1} points ({low:points.1} to {high:points.1}, "
-            "n = {n}; {verdict:message})."
-        ),
-        "dense, shuffled": (
-            "{data}: with the pixels of all images shuffled alike, the dense network is right on {accuracy:percent.1} "
-            "in place of {base_accuracy:percent.1}: {difference:points.1} points ({low:points.1} to {high:points.1}, "
-            "n = {n}; {verdict:message})."
-        ),
-        "convolutional, shuffled": (
-            "{data}: the convolutional network, too, learns from shuffled pixels, but is right on {accuracy:percent.1} "
-            "in place of {base_accuracy:percent.1}: {difference:points.1} points ({low:points.1} to {high:points.1}, "
-            "n = {n}; {verdict:message})."
-        ),
-    }
     page.bullets(
         *(
             claim
-            for kind, english in sentences.items()
+            for kind, english in SENTENCES.items()
             for claim in page.each(
                 english, CONTRASTS, "data compared", records(contrasts[contrasts["compared"] == kind])
             )

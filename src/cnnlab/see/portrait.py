@@ -81,11 +81,6 @@ def portrait(
     maximised = attribution.maximise(model, model.layers[-1], units, data.card["mean"], SEED)
     plots.image_grid(folder / "maximised.png", zip(classes, maximised, strict=False), 5, 1.6)
     plots.attributions(folder / "attribution.png", _attributions(model, shown, classes, say), say)
-    responses, *controls = (
-        np.maximum(layers.tuning(each, DEGREES), 0)
-        for each in (model, *(hierarchy.untrained(model, seed) for seed in range(UNTRAINED)))
-    )
-    plots.tuning(folder / "tuning.png", DEGREES, {say("trained"): responses, say("untrained"): controls[0]}, say)
     changed = place.accuracies(model, images, labels, SEED)
     samples = [(kind, size, pictures[0]) for kind, size, pictures in place.changes(first[None], SEED)]
     plots.place(folder / "place.png", changed, samples, 1 / len(classes), say)
@@ -97,12 +92,7 @@ def portrait(
     below = np.asarray(data.train_images[data.order[FIELDS_IMAGE]])
     plots.fields(folder / "fields.png", below, windowed, say)
     return {
-        "units": responses.shape[1],
-        "selective": _selective(responses),
-        "index": _index(responses),
-        "controls": UNTRAINED,
-        **_spread("untrained_selective", [_selective(each) for each in controls]),
-        **_spread("untrained_index", [_index(each) for each in controls]),
+        **_orientation(model, folder / "tuning.png", say),
         **{f"{row['kind']}_{row['size']}": row["accuracy"] for row in changed},
         "neighbours": float((labels[nearest] == labels).mean()),
         "images_per_s": layers.images_per_s(model, images),
@@ -114,6 +104,23 @@ def validation_images(data: Processed, validation: int) -> tuple[np.ndarray, np.
     """The images that a network was not trained on, at most `IMAGES` of `validation`, and their labels."""
     rows = np.sort(data.order[:validation][:IMAGES])
     return np.asarray(data.train_images[rows]), np.asarray(data.train_labels[rows])
+
+
+def _orientation(model: keras.Model, path: Path, say: Language) -> dict[str, float]:
+    """Draw the tuning curves of the first layer into `path`; the numbers of `portrait` on orientation."""
+    responses, *controls = (
+        np.maximum(layers.tuning(each, DEGREES), 0)
+        for each in (model, *(hierarchy.untrained(model, seed) for seed in range(UNTRAINED)))
+    )
+    plots.tuning(path, DEGREES, {say("trained"): responses, say("untrained"): controls[0]}, say)
+    return {
+        "units": responses.shape[1],
+        "selective": _selective(responses),
+        "index": _index(responses),
+        "controls": UNTRAINED,
+        **_spread("untrained_selective", [_selective(each) for each in controls]),
+        **_spread("untrained_index", [_index(each) for each in controls]),
+    }
 
 
 def _selective(responses: np.ndarray) -> float:
