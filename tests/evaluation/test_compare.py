@@ -28,6 +28,7 @@ TRANSFER = {
     "transfer.network": "small",
     "transfer.mode": "frozen",
     "transfer.source": "lesson",
+    "transfer.change": "tanh",
     "transfer.share": "0.1",
 }
 
@@ -81,7 +82,7 @@ def test_both_ways_give_the_same_tables(top: Path, monkeypatch: pytest.MonkeyPat
         ["improved", "mnist", "50.00", "–", "1", "not cited: rate 0.2"],
     ]
     assert rows(table, "lesson") == [["lesson", "cifar10", "60.00", "–", "1", "not cited"]]
-    assert ["small", "frozen", "lesson", "0.1", "40.00", "(1)"] in [line.split() for line in table.splitlines()]
+    assert ["small", "frozen", "lesson", "tanh", "0.1", "40.00", "(1)"] in [line.split() for line in table.splitlines()]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{top}/mlruns/mlflow.db")
     assert local.query("select 1") is None
     assert compare() == table
