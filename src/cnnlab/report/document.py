@@ -109,13 +109,13 @@ class Page:
     def html(self) -> str:
         """The page as a self-contained HTML file: figures and tables are embedded, nothing is loaded."""
         tables = Page(self.language, self.folder)
-        tables.heading("Tables")
-        tables.text(
-            "The tables behind the sentences and figures. Numbers have at most six digits, and run IDs eight; the "
-            "downloads are complete."
-        )
-        files = sorted({*self.attached, *(file for _, file, _ in self.claims)})
-        blocks = [*self.blocks, *self._sources(), *(tables.blocks if files else [])]
+        if files := sorted({*self.attached, *(file for _, file, _ in self.claims)}):
+            tables.heading("Tables")
+            tables.text(
+                "The tables behind the sentences and figures. Numbers have at most six digits, and run IDs eight; the "
+                "downloads are complete."
+            )
+        blocks = [*self.blocks, *self._sources(), *tables.blocks]
         return html.document(blocks, self.folder.parent, files, self.language)
 
     def _sources(self) -> list[str]:
