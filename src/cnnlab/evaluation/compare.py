@@ -61,7 +61,7 @@ def finished_runs() -> pd.DataFrame:
     client()  # creates the store if there is none
     mlflow.set_tracking_uri(tracking_uri())
     runs = mlflow.search_runs(search_all_experiments=True, filter_string="attributes.status = 'FINISHED'")
-    return pd.DataFrame(runs)
+    return pd.DataFrame(runs).copy()  # MLflow adds column by column; pandas warns of such a frame when it is changed
 
 
 def _evaluations() -> list[Evaluation]:
