@@ -19,6 +19,7 @@ from cnnlab.evaluation.effects import effects
 SEEDS = 3
 IMAGES, BATCH, EPOCHS = 4096, 32, 2
 TEST_IMAGES = 5000  # at most
+CHUNK = 500  # images at a time
 UNITS = 64  # of the convolutional network's hidden dense layer
 PIXELS, SHUFFLED, HOG = "pixels", "shuffled pixels", "HOG"
 DENSE, CONVOLUTIONAL = "dense", "convolutional"
@@ -97,7 +98,7 @@ def train(data: Processed, train_rows: np.ndarray) -> tuple[pd.DataFrame, np.nda
             model.set_weights(keras.models.clone_model(model).get_weights())
             initial = model.get_weights()[0]
             fit(model, learnt, labels, seed)
-            predicted = model.predict(tested, batch_size=BATCH * 10, verbose=0).argmax(axis=1)
+            predicted = _logits(model, tested).argmax(axis=1)
             if not found:
                 first = [kernel.reshape(*shape, -1) for kernel in (initial, model.get_weights()[0])]
             found.append({
@@ -143,6 +144,12 @@ def contrasts(runs: pd.DataFrame) -> pd.DataFrame:
     means = runs.groupby("setting")["accuracy"].mean().rename("accuracy")
     columns = ["setting", "base", "n", "difference", "low", "high", "p", "verdict", "base_accuracy"]
     return pairs.merge(found[columns], on=["setting", "base"]).join(means, on="setting")
+
+
+def _logits(model: keras.Model, inputs: np.ndarray) -> np.ndarray:
+    """Logits of all inputs, without `predict`, which compiles for each network and prints a warning about that."""
+    parts = np.array_split(inputs, max(1, len(inputs) // CHUNK))
+    return np.concatenate([np.asarray(model(part, training=False)) for part in parts])
 
 
 def _standardised(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

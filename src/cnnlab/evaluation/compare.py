@@ -61,7 +61,7 @@ def finished_runs() -> pd.DataFrame:
     client()  # creates the store if there is none
     mlflow.set_tracking_uri(tracking_uri())
     runs = mlflow.search_runs(search_all_experiments=True, filter_string="attributes.status = 'FINISHED'")
-    return pd.DataFrame(runs).copy()  # MLflow adds column by column; pandas warns of such a frame when it is changed
+    return pd.DataFrame(runs)
 
 
 def _evaluations() -> list[Evaluation]:
@@ -130,9 +130,10 @@ def _text(rows: list[dict[str, str]]) -> str:
 
 def _transfers(runs: pd.DataFrame) -> str:
     metric, group = "metrics.validation_accuracy", [*TRANSFER, f"{SETTING}data"]
-    known = runs.dropna(subset=[*TRANSFER, metric]).astype({metric: float}).sort_values("start_time")
-    known = known.assign(study=known.get("tags.optuna.study", ""))
-    known = known[known["study"] == known.groupby(group)["study"].transform("last")]
+    study = "tags.optuna.study"
+    known = runs.reindex(columns=[*group, f"{SETTING}seed", metric, study, "start_time"]).fillna({study: ""})
+    known = known.dropna(subset=[*TRANSFER, metric]).astype({metric: float}).sort_values("start_time")
+    known = known[known[study] == known.groupby(group)[study].transform("last")]
     latest = known.drop_duplicates([*group, f"{SETTING}seed"], keep="last")
     groups = latest.groupby(group, sort=False)[metric].agg(["mean", "size"])
     cells = groups.apply(lambda each: f"{100 * each['mean']:.2f} ({each['size']:.0f})", axis=1)
