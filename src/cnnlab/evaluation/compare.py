@@ -131,8 +131,8 @@ def _text(rows: list[dict[str, str]]) -> str:
 def _transfers(runs: pd.DataFrame) -> str:
     metric, group = "metrics.validation_accuracy", [*TRANSFER, f"{SETTING}data"]
     study = "tags.optuna.study"
-    known = runs.reindex(columns=[*group, f"{SETTING}seed", metric, study, "start_time"]).fillna({study: ""})
-    known = known.dropna(subset=[*TRANSFER, metric]).astype({metric: float}).sort_values("start_time")
+    known = runs.reindex(columns=[*group, f"{SETTING}seed", metric, study, "start_time"])
+    known = known.dropna(subset=[*TRANSFER, metric]).astype({metric: float, study: str}).sort_values("start_time")
     known = known[known[study] == known.groupby(group)[study].transform("last")]
     latest = known.drop_duplicates([*group, f"{SETTING}seed"], keep="last")
     groups = latest.groupby(group, sort=False)[metric].agg(["mean", "size"])
