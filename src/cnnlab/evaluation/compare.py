@@ -132,7 +132,8 @@ def _transfers(runs: pd.DataFrame) -> str:
     metric, group = "metrics.validation_accuracy", [*TRANSFER, f"{SETTING}data"]
     study = "tags.optuna.study"
     known = runs.reindex(columns=[*group, f"{SETTING}seed", metric, study, "start_time"])
-    known = known.dropna(subset=[*TRANSFER, metric]).astype({metric: float, study: str}).sort_values("start_time")
+    known = known.dropna(subset=[*TRANSFER, metric]).astype({metric: float, study: object}).fillna({study: ""})
+    known = known.sort_values("start_time")
     known = known[known[study] == known.groupby(group)[study].transform("last")]
     latest = known.drop_duplicates([*group, f"{SETTING}seed"], keep="last")
     groups = latest.groupby(group, sort=False)[metric].agg(["mean", "size"])
