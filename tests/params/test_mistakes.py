@@ -261,9 +261,13 @@ def sections(tree: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]
     if isinstance(tree, dict):
         if path[0:1] == ("ablation",) and path[-1] in ("factors", "leave_one_out", "changes"):
             return
+        if path == ("transfer", "tried"):
+            return
         named = [("variants",), ("on_demand",), ("data",), ("sweep", "space")]
         of_names = (
-            path in named or path[-1:] == ("when",) or (path[0:1] == ("transfer",) and path[-1:] == ("variants",))
+            path in named
+            or path[-1:] == ("when",)
+            or (path[0:1] == ("transfer",) and path[-1:] in (("variants",), ("targets",)))
         )
         if tree and not of_names:
             yield path
