@@ -86,12 +86,12 @@ def test_a_statement_of_the_training_makes_every_training_stale(stale_after: Sta
 
 
 def test_another_budget_makes_nothing_stale(stale_after: StaleAfter) -> None:
-    full = "full:   {epochs: null, train_images: null, seeds: 5}"
+    full = "full:   {epochs: null, train_images: null, seeds: 5, folds: true}"
     assert stale_after(("params.yaml", full, full.replace("5", "3"))) == set()
 
 
 def test_the_epochs_of_the_budget_make_trainings_stale(stale_after: StaleAfter) -> None:
-    own = TRAIN | EVALUATE | {"tuned", "lesson", "report"}
+    own = TRAIN | EVALUATE | {"tuned", "ablate", "transfer", "lesson", "report"}
     assert stale_after(("params.yaml", "smoke:  {epochs: 1, train", "smoke:  {epochs: 2, train")) == own
 
 
