@@ -189,6 +189,7 @@ def test_imagenet_says_its_depth_and_its_hours(claims: pd.DataFrame, reports: Pa
     expected = flop / (1e12 / 12) / 3600
     plain = re.sub(r"(?<=\d)[\s,\xa0](?=\d{3})", "", hours)
     assert f" {expected:.0f} " in plain.replace("\xa0", " ")
+    assert "90 " in plain
     rate = float(reading.split()[2])
     plain = re.sub(r"(?<=\d)[\s,\xa0](?=\d{3})", "", decoding)
     assert str(round(rate)) in plain

@@ -53,8 +53,8 @@ def completed(runs: pd.DataFrame) -> pd.DataFrame:
 def long_claims(rows: pd.DataFrame, page: Page) -> list[Claim]:
     """One claim per long training, quoted from docs/results."""
     english = (
-        "Long run on {data}: {variant}, {epochs:count} epochs, {test_accuracy:percent} of the test images (95 % "
-        "interval {low:percent} – {high:percent}, n = {n}; `{folder}`)."
+        "Long run on {data}: {variant} (epochs: {epochs:count}) classifies {test_accuracy:percent} of the test images "
+        "correctly (95 % interval {low:percent} – {high:percent}, n = {n}; `{folder}`)."
     )
     return page.each(english, LONG_VARIANTS, "variant", records(rows))
 
@@ -64,16 +64,16 @@ def long_table(rows: pd.DataFrame, page: Page) -> None:
     columns = {
         "variant": "{variant}",
         "data set": "{data}",
+        "recipe": "{recipe:value}",
+        "folder": "`{folder}`",
         "n": "{n}",
         "epochs": "{epochs:count}",
         "training time": "{train_seconds:seconds}",
         "test accuracy (95 %)": "{test_accuracy:percent} ({low:percent} – {high:percent})",
         "top-5": "{top5}",
-        "recipe": "{recipe:value}",
-        "folder": "`{folder}`",
     }
     top5 = [DASH if pd.isna(share) else page.language.percent(share) for share in rows["test_top5_accuracy"]]
-    page.records(records(rows.assign(top5=top5)), columns, 2)
+    page.records(records(rows.assign(top5=top5)), columns, 4)
 
 
 def failures(runs: pd.DataFrame, file: str, page: Page) -> None:
