@@ -54,7 +54,7 @@ def _recipe(runs: Path) -> str | None:
         "learning rate": recipe["optimizer"]["learning_rate"],
         **augment,
     }
-    return ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+    return ", ".join(f"{name}: {value}" for name, value in facts.items() if value)
 
 
 def long_factors(base: str, classes: int) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def long_table(rows: pd.DataFrame, page: Page) -> None:
     columns = {
         "variant": "{variant}",
         "data set": "{data}",
-        "recipe": "{recipe:value}",
+        "recipe": "{recipe}",
         "folder": "`{folder}`",
         "n": "{n}",
         "epochs": "{epochs:count}",
@@ -72,8 +72,10 @@ def long_table(rows: pd.DataFrame, page: Page) -> None:
         "test accuracy (95 %)": "{test_accuracy:percent} ({low:percent} – {high:percent})",
         "top-5": "{top5}",
     }
-    top5 = [DASH if pd.isna(share) else page.language.percent(share) for share in rows["test_top5_accuracy"]]
-    page.records(records(rows.assign(top5=top5)), columns, 4)
+    say = page.language
+    top5 = [DASH if pd.isna(share) else say.percent(share) for share in rows["test_top5_accuracy"]]
+    recipes = [DASH if pd.isna(recipe) else say.value(recipe) for recipe in rows["recipe"]]
+    page.records(records(rows.assign(top5=top5, recipe=recipes)), columns, 4)
 
 
 def failures(runs: pd.DataFrame, file: str, page: Page) -> None:
