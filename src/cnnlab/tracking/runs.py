@@ -303,7 +303,7 @@ def _write(store: mlflow.MlflowClient, run_id: str, folder: Path, record: Record
 
 
 def _join(store: mlflow.MlflowClient, run_id: str, record: Record) -> None:
-    """Make a run a child of the parent in `record`; does nothing if the store has a later version of the parent."""
+    """Place a run below the parent in `record`, unless the store has a later version of that parent."""
     with FileLock(LOCK):
         parent = _run_with_key(store, store.get_run(run_id).info.experiment_id, record["name"], record["tags"])
     parent_id = parent.info.run_id
