@@ -4,6 +4,7 @@ The tests depend on its state: pytest runs the files in alphabetical order, and 
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,12 +22,14 @@ from commands import Serve
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The clone, with budget smoke; everything else in it comes from its own `make` targets."""
+    """The clone, with budget smoke and a ladder of two steps; the rest of it comes from its own `make` targets."""
     folder = tmp_path_factory.mktemp("clone")
     copy_checkout(folder)
     shutil.rmtree(folder / "reports")  # the committed results would hide missing ones
     params = folder / "params.yaml"
-    params.write_text(params.read_text().replace("budget: laptop ", "budget: smoke "))
+    settings, replaced = re.subn("  ladder: .*", "  ladder: [lesson, normalised, improved]", params.read_text())
+    assert replaced == 1
+    params.write_text(settings.replace("budget: laptop ", "budget: smoke "))
     commit(folder)
     return folder
 
@@ -46,7 +49,7 @@ def run(clone: Path, environment: dict[str, str]) -> Run:
 
     def call(*command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            command, cwd=clone, env=environment | variables, capture_output=True, text=True, check=False, timeout=850
+            command, cwd=clone, env=environment | variables, capture_output=True, text=True, check=False, timeout=1500
         )
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done
