@@ -13,7 +13,7 @@ from cnnlab.errors import UserError
 from cnnlab.evaluation.paired import compare_on_images
 from cnnlab.evaluation.results import Evaluation, first_seed
 from cnnlab.files import REPORTS, verified
-from cnnlab.homework.long_runs import long_factors, long_variants
+from cnnlab.homework.long_runs import long_effects, long_variants
 from cnnlab.report.tables import records
 
 # Tables below reports/, by the paths under which the page cites them
@@ -22,6 +22,7 @@ CALIBRATION, ERRORS = "homework/calibration.csv", "homework/mistakes.csv"
 PAIRED, PAIRS = "homework/paired.csv", "homework/pairs.csv"
 PAIR_IMAGES = "homework/pair_images.csv"
 LONG_VARIANTS, LONG_FACTORS = "homework/long_variants.csv", "homework/long_factors.csv"
+LONG_INGREDIENTS = "homework/long_ingredients.csv"
 EFFECTS, RUNS, CHANGED = "ablation/effects.csv", "ablation/runs.csv", "ablation/changes.csv"
 TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
 CHANGES, LAYERS, LACKING = "transfer/changes.csv", "transfer/layers.csv", "transfer/lacking.csv"
@@ -74,6 +75,7 @@ def gather(parameters: params.Params) -> Findings:
     variants = pd.DataFrame([_variant(name) for name in names])
     others = variants[variants["variant"] != before]
     after = str(others["variant"].iloc[others["validation_accuracy"].argmax()]) if len(others) else before
+    classes = len(read_card(parameters.ablation.data)["classes"])
     bins = {name: first_seed(Evaluation(name).table("calibration")) for name in (before, after)}
     derived = {
         VARIANTS: variants,
@@ -84,7 +86,8 @@ def gather(parameters: params.Params) -> Findings:
         PAIR_IMAGES: _images_of(pairs, after),
         PAIRED: _paired(variants, after),
         LONG_VARIANTS: long_variants(),
-        LONG_FACTORS: long_factors(before, len(read_card(parameters.ablation.data)["classes"])),
+        LONG_FACTORS: long_effects("ablation", classes),
+        LONG_INGREDIENTS: long_effects("leave-one-out", classes),
     }
     commands = {file: f"rm -r {(REPORTS / file).parent} && make repro" for file in STUDIES}
     studies = {file: pd.read_csv(verified(REPORTS / file, command)) for file, command in commands.items()}

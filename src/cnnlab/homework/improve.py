@@ -9,6 +9,7 @@ from cnnlab.homework.findings import (
     EFFECTS,
     IMPORTANCES,
     LONG_FACTORS,
+    LONG_INGREDIENTS,
     LONG_VARIANTS,
     PAIRED,
     RUNS,
@@ -19,7 +20,7 @@ from cnnlab.homework.findings import (
 from cnnlab.homework.sentences import POINTS, VERDICT, completed, described, failures, long_claims, long_table
 from cnnlab.homework.why import BY_NAME, Mechanism
 from cnnlab.report.document import EVERY_ROW, TEST_ACCURACY, Claim, Page
-from cnnlab.report.language import Language
+from cnnlab.report.language import DASH, Language
 from cnnlab.report.tables import records
 
 IMPORTANT = 5  # settings of a sweep that are listed
@@ -88,7 +89,8 @@ def answer(found: Findings, page: Page) -> None:
     gains = page.each(gain, EFFECTS, "step", records(largest[largest["difference"] > 0]))
     long = found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] == found.data]
     quoted = long[long["variant"].isin(found.compared) | (long["test_accuracy"] == long["test_accuracy"].max())]
-    page.bullets(*claims, _study(found, page), *_verdicts(found, page), *gains, *long_claims(quoted, page))
+    bullets = [*claims, _study(found, page), *_verdicts(found, page), *gains, *_in_company(found, page)]
+    page.bullets(*bullets, *long_claims(quoted, page))
 
 
 def _at_equal_time(found: Findings, page: Page) -> list[Claim]:
@@ -139,6 +141,23 @@ def _verdicts(found: Findings, page: Page) -> list[Claim]:
             names = ", ".join(page.language.fill("{factor:name} ({difference:points})", row) for row in records(rows))
             cited = f"factor: {', '.join(rows['factor'])}"
             claims.append(page.claim(english, EFFECTS, cited, n=n, names=names))
+    return claims
+
+
+def _in_company(found: Findings, page: Page) -> list[Claim]:
+    """Leave-one-out, quoted from docs/results: what the last variant of the ladder loses without each ingredient."""
+    rows = found[LONG_INGREDIENTS]
+    claims = []
+    for verdict, english in (
+        (IMPROVES, "**Leave-one-out** from {setting} (n = {n}; `{folder}`): these ingredients improve it: {names}."),
+        (WORSENS, "**Leave-one-out**: these ingredients worsen {setting} (n = {n}): {names}."),
+        (IRRELEVANT, "**Leave-one-out**: these ingredients have no relevant effect on {setting} (n = {n}): {names}."),
+        (INCONCLUSIVE, "**Leave-one-out**: inconclusive for {setting} at n = {n}: {names}."),
+    ):
+        some = records(rows[rows["verdict"] == verdict])
+        if some:
+            names = ", ".join(page.language.fill("{change:name} ({difference:points})", row) for row in some)
+            claims.append(page.claim(english, LONG_INGREDIENTS, f"verdict: {verdict}", **some[0] | {"names": names}))
     return claims
 
 
@@ -227,15 +246,36 @@ def factors(found: Findings, page: Page) -> None:
 
 
 def ingredients(found: Findings, page: Page) -> None:
-    """What the last variant of the ladder loses without each of its ingredients."""
-    if found.effects("ingredient").empty:
+    """What the last variant of the ladder loses without each of its ingredients, here and in a long study."""
+    own, long = found.effects("ingredient"), found[LONG_INGREDIENTS]
+    if own.empty and long.empty:
         return
     page.heading("Each ingredient taken away")
     page.text(
         "The last variant of the ladder, relative to itself without one ingredient: a positive difference is what the "
-        "ingredient contributes in the company of all others."
+        "ingredient contributes in the company of all others. The same change on its own answers another question: "
+        "what it does to {before}. The two differ where changes interact: one needs another to work, as a high rate "
+        "needs normalisation, or two do the same work, so that one of them is superfluous.",
+        before=found.before,
     )
-    _table_of("ingredient", "ingredient", found, page)
+    if len(own):
+        _table_of("ingredient", "ingredient", found, page)
+    if len(long):
+        rows = described(long, page.language)
+        alone = found[LONG_FACTORS].set_index("change")
+        alone = described(alone, page.language).apply(
+            lambda row: page.language.fill("{difference:points}{range}, {verdict:message}", row), axis=1
+        )
+        page.text(
+            "A long study of {setting} (`{folder}`; {images:count} images per training run); beside it, the change "
+            "on its own in a long study of {before}.",
+            before=found.before,
+            **records(long)[0],
+        )
+        points = "points (simultaneous 95 % interval)"
+        columns = {"ingredient": "{change:name}", "n": "{n}", points: POINTS[points], "verdict": "{outcome}"}
+        columns["on its own"] = "{alone}"
+        page.records(records(rows.assign(alone=rows["change"].map(alone).fillna(DASH))), columns, 4)
 
 
 def why(found: Findings, page: Page) -> None:
@@ -281,7 +321,7 @@ def long_runs(found: Findings, page: Page) -> None:
     ):
         some = factors[factors["verdict"] == verdict]
         if len(some):
-            template = "{factor:name} ({difference:points.1})"
+            template = "{change:name} ({difference:points.1})"
             names = ", ".join(page.language.fill(template, row) for row in records(some))
             values = {"count": len(factors), "some": len(some), "names": names}
             first = records(some)[0]

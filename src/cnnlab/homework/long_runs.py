@@ -14,7 +14,9 @@ VARIANT_COLUMNS = [
     "variant", "data", "n", "epochs", "recipe", "train_seconds", "test_accuracy", "low", "high", "test_top5_accuracy",
     "folder",
 ]  # fmt: skip
-FACTOR_COLUMNS = ["factor", "base", "n", "difference", "low", "high", "verdict", "folder"]
+EFFECT_COLUMNS = [
+    "change", "setting", "base", "n", "images", "difference", "low", "high", "detectable", "seeds_needed", "verdict", "folder",
+]  # fmt: skip
 
 
 def long_variants() -> pd.DataFrame:
@@ -57,16 +59,21 @@ def _recipe(runs: Path) -> str | None:
     return ", ".join(f"{name}: {value}" for name, value in facts.items() if value)
 
 
-def long_factors(base: str, classes: int) -> pd.DataFrame:
-    """The effects of all factors in the latest long ablation, from its trainings of `base` and of single changes.
+def long_effects(study: str, classes: int) -> pd.DataFrame:
+    """The contrasts of the latest study in docs/results whose folder ends in `study`, computed again from its runs.
 
-    Empty if there is none.
+    One row per contrast in its effects.csv, the largest difference first; `change` is the name of the factor or
+    ingredient, `images` counts those of a training once per epoch, if runs.csv has them. Empty if there is no such
+    folder.
     """
-    found = sorted(RESULTS.glob("*-ablation/runs.csv"))
+    found = sorted(RESULTS.glob(f"*-{study}/runs.csv"))
     if not found:
-        return pd.DataFrame(columns=FACTOR_COLUMNS)
+        return pd.DataFrame(columns=EFFECT_COLUMNS)
     runs = pd.read_csv(found[-1]).assign(chance=1 / classes)
-    factors = pd.read_csv(found[-1].with_name("effects.csv"))["setting"]
-    table = effects(runs[runs["state"] == "COMPLETE"], [(factor, base) for factor in factors])
-    table = table.rename(columns={"setting": "factor"}).assign(folder=str(found[-1].parent))
-    return table[FACTOR_COLUMNS].sort_values("difference", ascending=False)
+    images = runs["images"].mean() if "images" in runs else None  # the same for every run of a study
+    contrasts = pd.read_csv(found[-1].with_name("effects.csv"))
+    pairs = list(zip(contrasts["setting"], contrasts["base"], strict=True))
+    changes = contrasts["ingredient" if "ingredient" in contrasts else "setting"]
+    table = effects(runs[runs["state"] == "COMPLETE"], pairs)
+    table = table.assign(change=changes, images=images, folder=str(found[-1].parent))
+    return table[EFFECT_COLUMNS].sort_values("difference", ascending=False)
