@@ -99,9 +99,9 @@ def _at_equal_time(found: Findings, page: Page) -> list[Claim]:
     rows = found[PAIRED][found[PAIRED]["seconds"] <= SAME_TIME]
     rows = rows.assign(test_accuracy=rows["variant"].map(accuracies))
     english = (
-        "**At about the same training time or less** (× {seconds:number.2}), {after} classifies {high:percent} of the test "
-        "images correctly, {variant} {test_accuracy:percent}: {difference:points} points (first seeds; 95 % bootstrap "
-        "interval over images {low:points} to {high_points:points})."
+        "**At about the same training time or less** (× {seconds:number.2}), {after} classifies {high:percent} of the "
+        "test images correctly, {variant} {test_accuracy:percent}: {difference:points} points (first seeds; 95 % "
+        "bootstrap interval over images {low:points} to {high_points:points})."
     )
     values = {"after": found.after, "high": accuracies[found.after]}
     return page.each(english, PAIRED, "variant", records(rows.rename(columns={"high": "high_points"})), **values)
