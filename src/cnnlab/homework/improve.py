@@ -281,14 +281,15 @@ def ingredients(found: Findings, page: Page) -> None:
 def why(found: Findings, page: Page) -> None:
     """The mechanism of each change, with its source, and whether the measurement agrees."""
     page.heading("Why: what each change does, and whether the measurement agrees")
-    english = "**{name:name}** ({difference:points} points, {verdict:message}): {mechanism} ({source}). {agreement}"
+    english = "**{name}** ({difference:points} points, {verdict:message}): {mechanism} ({source}). {agreement}"
     claims = []
     for kind in ("factor", "step", "ingredient"):
         for row in records(found.effects(kind)):
             if mechanism := BY_NAME.get(row[kind]):
                 texts = {"mechanism": page.language(mechanism.text), "source": mechanism.source}
                 texts["agreement"] = _agreement(mechanism, row["verdict"], page.language)
-                claims += page.each(english, EFFECTS, kind, [row], name=row[kind], **texts)
+                name = row[kind] if kind == "step" else page.language.name(row[kind])  # a step is a variant
+                claims += page.each(english, EFFECTS, kind, [row], name=name, **texts)
     page.bullets(*claims)
 
 
