@@ -80,16 +80,9 @@ def answer(found: Findings, page: Page) -> None:
         rows = f"variant: {found.after}, {found.before}"
         claims += _at_equal_time(found, page)
         claims.append(page.claim(english, VARIANTS, rows, after=found.after, before=found.before, **values))
-    steps = found.effects("step")
-    largest = steps.sort_values("difference", ascending=False, kind="stable").head(1)
-    gain = (
-        "On the ladder, where changes accumulate, {setting} gains most: {difference:points} points relative to {base} "
-        "(n = {n}; {verdict:message})."
-    )
-    gains = page.each(gain, EFFECTS, "step", records(largest[largest["difference"] > 0]))
     long = found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] == found.data]
     quoted = long[long["variant"].isin(found.compared) | (long["test_accuracy"] == long["test_accuracy"].max())]
-    bullets = [*claims, _study(found, page), *_verdicts(found, page), *gains, *_in_company(found, page)]
+    bullets = [*claims, _study(found, page), *_verdicts(found, page), *_steps(found, page), *_in_company(found, page)]
     page.bullets(*bullets, *long_claims(quoted, page))
 
 
@@ -144,9 +137,25 @@ def _verdicts(found: Findings, page: Page) -> list[Claim]:
     return claims
 
 
+def _steps(found: Findings, page: Page) -> list[Claim]:
+    """The steps of the ladder whose effect is decided, and the number of the others."""
+    steps = found.effects("step")
+    claims = []
+    for verdict, english in (
+        (IMPROVES, "On the ladder, where changes accumulate, these steps improve the network: {names} (n = {n})."),
+        (WORSENS, "On the ladder, these steps worsen it: {names} (n = {n})."),
+        (INCONCLUSIVE, "On the ladder, these steps are inconclusive at n = {n}: {names}."),
+    ):
+        rows = steps[steps["verdict"] == verdict]
+        if len(rows):
+            names = ", ".join(page.language.fill("{step} ({difference:points})", row) for row in records(rows))
+            cited = f"step: {', '.join(rows['step'])}"
+            claims.append(page.claim(english, EFFECTS, cited, n=rows["n"].min(), names=names))
+    return claims
+
+
 def _in_company(found: Findings, page: Page) -> list[Claim]:
     """Leave-one-out, quoted from docs/results: what the last variant of the ladder loses without each ingredient."""
-    rows = found[LONG_INGREDIENTS]
     claims = []
     for verdict, english in (
         (IMPROVES, "**Leave-one-out** from {setting} (n = {n}; `{folder}`): these ingredients improve it: {names}."),
@@ -154,10 +163,10 @@ def _in_company(found: Findings, page: Page) -> list[Claim]:
         (IRRELEVANT, "**Leave-one-out**: these ingredients have no relevant effect on {setting} (n = {n}): {names}."),
         (INCONCLUSIVE, "**Leave-one-out**: inconclusive for {setting} at n = {n}: {names}."),
     ):
-        some = records(rows[rows["verdict"] == verdict])
-        if some:
-            names = ", ".join(page.language.fill("{change:name} ({difference:points})", row) for row in some)
-            claims.append(page.claim(english, LONG_INGREDIENTS, f"verdict: {verdict}", **some[0] | {"names": names}))
+        rows = records(found[LONG_INGREDIENTS][found[LONG_INGREDIENTS]["verdict"] == verdict])
+        if rows:
+            names = ", ".join(page.language.fill("{change:name} ({difference:points})", row) for row in rows)
+            claims.append(page.claim(english, LONG_INGREDIENTS, f"verdict: {verdict}", **rows[0] | {"names": names}))
     return claims
 
 
@@ -262,10 +271,9 @@ def ingredients(found: Findings, page: Page) -> None:
         _table_of("ingredient", "ingredient", found, page)
     if len(long):
         rows = described(long, page.language)
-        alone = found[LONG_FACTORS].set_index("change")
-        alone = described(alone, page.language).apply(
-            lambda row: page.language.fill("{difference:points}{range}, {verdict:message}", row), axis=1
-        )
+        template = "{difference:points}{range}, {verdict:message}"
+        factors = records(described(found[LONG_FACTORS], page.language))
+        alone = {row["change"]: page.language.fill(template, row) for row in factors}
         page.text(
             "A long study of {setting} (`{folder}`; {images:count} images per training run); beside it, the change "
             "on its own in a long study of {before}.",
@@ -275,17 +283,19 @@ def ingredients(found: Findings, page: Page) -> None:
         points = "points (simultaneous 95 % interval)"
         columns = {"ingredient": "{change:name}", "n": "{n}", points: POINTS[points], "verdict": "{outcome}"}
         columns["on its own"] = "{alone}"
-        page.records(records(rows.assign(alone=rows["change"].map(alone).fillna(DASH))), columns, 4)
+        page.records(records(rows.assign(alone=[alone.get(change, DASH) for change in rows["change"]])), columns, 4)
 
 
 def why(found: Findings, page: Page) -> None:
     """The mechanism of each change, with its source, and whether the measurement agrees."""
     page.heading("Why: what each change does, and whether the measurement agrees")
     english = "**{name}** ({difference:points} points, {verdict:message}): {mechanism} ({source}). {agreement}"
-    claims = []
+    claims, explained = [], set()
     for kind in ("factor", "step", "ingredient"):
         for row in records(found.effects(kind)):
-            if mechanism := BY_NAME.get(row[kind]):
+            contrast = row["setting"], row["base"]
+            if (mechanism := BY_NAME.get(row[kind])) and contrast not in explained:
+                explained.add(contrast)
                 texts = {"mechanism": page.language(mechanism.text), "source": mechanism.source}
                 texts["agreement"] = _agreement(mechanism, row["verdict"], page.language)
                 name = row[kind] if kind == "step" else page.language.name(row[kind])  # a step is a variant

@@ -15,7 +15,8 @@ VARIANT_COLUMNS = [
     "folder",
 ]  # fmt: skip
 EFFECT_COLUMNS = [
-    "change", "setting", "base", "n", "images", "difference", "low", "high", "detectable", "seeds_needed", "verdict", "folder",
+    "change", "setting", "base", "n", "images", "difference", "low", "high", "detectable", "seeds_needed", "verdict",
+    "folder",
 ]  # fmt: skip
 
 
