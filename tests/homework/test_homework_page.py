@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from damage import DAMAGES
-from finished import is_picture, write_ablation, write_run, write_sweep, write_transfer
+from finished import is_picture, write_ablation, write_leave_one_out, write_run, write_sweep, write_transfer
 from loads import Loads
 from loopback_server import Loopback
 from playwright.sync_api import Page
@@ -53,6 +53,11 @@ def reports(top: Path, parameters: params.Params) -> Path:
     write_ablation(top / "reports" / "ablation")
     write_sweep(top / "reports" / "sweep")
     write_transfer(top / "reports" / "transfer", lacking=["cifar100"])
+    if (top / "docs").is_symlink():
+        results = (top / "docs").readlink() / "results"
+        (top / "docs").unlink()
+        shutil.copytree(results, top / "docs/results")
+    write_leave_one_out(top / "docs/results/2999-01-01-leave-one-out")
     shutil.rmtree(top / "models")
     for path in write_homework(parameters):
         assert path.exists()
@@ -116,6 +121,19 @@ def test_long_runs_are_quoted(reports: Path, claims: pd.DataFrame, language: str
     assert len(quotes) == 2
     accuracy = {"en": "94.43 % (92.78 % – 96.08 %)", "ru": "94,43 % (92,78 % – 96,08 %)"}[language]
     assert accuracy in (reports / "homework.md").read_text()
+
+
+def test_leave_one_out_is_quoted_beside_each_change_on_its_own(
+    reports: Path, claims: pd.DataFrame, language: str
+) -> None:
+    """Muon contributes 1.2 points to `improved`, and costs the lesson's network 5.99 in the long ablation."""
+    quotes = claims[claims["file"] == "homework/long_ingredients.csv"]
+    assert len(quotes)
+    assert quotes["sentence"].str.contains("improved").all()
+    gain, alone = {"en": ("+1.20", "−5.99"), "ru": ("+1,20", "−5,99")}[language]
+    (row,) = [line for line in (reports / "homework.md").read_text().splitlines() if line.startswith("| Muon | 2 |")]
+    assert gain in row.split("|")[3]
+    assert alone in row.split("|")[5]
 
 
 def test_each_change_is_explained_and_compared_with_the_explanation(claims: pd.DataFrame, language: str) -> None:
@@ -277,7 +295,7 @@ def test_the_html_loads_nothing(reports: Path, language: str) -> None:
     assert parser.broken() == []
     assert len([link for link in parser.links if link.startswith("https://arxiv.org/abs/")]) > 2
     assert page.count("<figcaption>") == 8
-    assert page.count("<table>") == page.count("<details>") - 1 + 10  # one <details> is the list of contents
+    assert page.count("<table>") == page.count("<details>") - 1 + 11  # one <details> is the list of contents
     assert ("Ответ</h2>" in page) == (language == "ru")
 
 
