@@ -138,7 +138,7 @@ def _verdicts(found: Findings, page: Page) -> list[Claim]:
 
 
 def _steps(found: Findings, page: Page) -> list[Claim]:
-    """The steps of the ladder whose effect is decided, and the number of the others."""
+    """The steps of the ladder by verdict, with their gains."""
     steps = found.effects("step")
     claims = []
     for verdict, english in (
