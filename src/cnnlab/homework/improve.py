@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandas as pd
+
 from cnnlab.evaluation.effects import IMPROVES, INCONCLUSIVE, IRRELEVANT, NOT_TESTED, WORSENS
 from cnnlab.homework import mistakes
 from cnnlab.homework.findings import (
@@ -82,8 +84,8 @@ def answer(found: Findings, page: Page) -> None:
         claims.append(page.claim(english, VARIANTS, rows, after=found.after, before=found.before, **values))
     long = found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] == found.data]
     quoted = long[long["variant"].isin(found.compared) | (long["test_accuracy"] == long["test_accuracy"].max())]
-    bullets = [*claims, _study(found, page), *_verdicts(found, page), *_steps(found, page), *_in_company(found, page)]
-    page.bullets(*bullets, *long_claims(quoted, page))
+    claims += [_study(found, page), *_verdicts(found, page), *_steps(found, page), *_leave_one_out(found, page)]
+    page.bullets(*claims, *long_claims(quoted, page))
 
 
 def _at_equal_time(found: Findings, page: Page) -> list[Claim]:
@@ -124,49 +126,46 @@ def _verdicts(found: Findings, page: Page) -> list[Claim]:
         decided = records(effects[effects["verdict"] == verdict])
         texts = [row | {"why": _in_short(row, page.language)} for row in decided]
         claims += page.each(english, EFFECTS, "factor", texts)
-    for verdict, english in (
-        (INCONCLUSIVE, "Inconclusive at n = {n}: {names}."),
-        (NOT_TESTED, "Not tested (n = {n}): {names}."),
-    ):
-        rows = effects[effects["verdict"] == verdict]
-        if len(rows):
-            n = "–".join(map(str, dict.fromkeys((rows["n"].min(), rows["n"].max()))))
-            names = ", ".join(page.language.fill("{factor:name} ({difference:points})", row) for row in records(rows))
-            cited = f"factor: {', '.join(rows['factor'])}"
-            claims.append(page.claim(english, EFFECTS, cited, n=n, names=names))
-    return claims
+    undecided = {
+        INCONCLUSIVE: "Inconclusive at n = {n}: {names}.",
+        NOT_TESTED: "Not tested (n = {n}): {names}.",
+    }
+    return claims + _grouped(undecided, "factor", found.effects("factor"), EFFECTS, page)
 
 
 def _steps(found: Findings, page: Page) -> list[Claim]:
     """The steps of the ladder by verdict, with their gains."""
-    steps = found.effects("step")
-    claims = []
-    for verdict, english in (
-        (IMPROVES, "On the ladder, where changes accumulate, these steps improve the network: {names} (n = {n})."),
-        (WORSENS, "On the ladder, these steps worsen it: {names} (n = {n})."),
-        (INCONCLUSIVE, "On the ladder, these steps are inconclusive at n = {n}: {names}."),
-    ):
-        rows = steps[steps["verdict"] == verdict]
-        if len(rows):
-            names = ", ".join(page.language.fill("{step} ({difference:points})", row) for row in records(rows))
-            cited = f"step: {', '.join(rows['step'])}"
-            claims.append(page.claim(english, EFFECTS, cited, n=rows["n"].min(), names=names))
-    return claims
+    sentences = {
+        IMPROVES: "On the ladder, where changes accumulate, these steps improve the network: {names} (n = {n}).",
+        WORSENS: "On the ladder, these steps worsen it: {names} (n = {n}).",
+        IRRELEVANT: "On the ladder, these steps have no relevant effect: {names} (n = {n}).",
+        INCONCLUSIVE: "On the ladder, these steps are inconclusive at n = {n}: {names}.",
+    }
+    return _grouped(sentences, "step", found.effects("step"), EFFECTS, page)
 
 
-def _in_company(found: Findings, page: Page) -> list[Claim]:
+def _leave_one_out(found: Findings, page: Page) -> list[Claim]:
     """Leave-one-out, quoted from docs/results: what the last variant of the ladder loses without each ingredient."""
+    sentences = {
+        IMPROVES: "**Leave-one-out** from {setting} (n = {n}; `{folder}`): these ingredients improve it: {names}.",
+        WORSENS: "**Leave-one-out**: these ingredients worsen {setting} (n = {n}): {names}.",
+        IRRELEVANT: "**Leave-one-out**: these ingredients have no relevant effect on {setting} (n = {n}): {names}.",
+        INCONCLUSIVE: "**Leave-one-out**: inconclusive for {setting} at n = {n}: {names}.",
+    }
+    return _grouped(sentences, "change", found[LONG_INGREDIENTS], LONG_INGREDIENTS, page)
+
+
+def _grouped(sentences: dict[str, str], column: str, effects: pd.DataFrame, table: str, page: Page) -> list[Claim]:
+    """One claim per verdict that occurs, which lists its changes; a step is a variant, whose name stays as it is."""
+    template = "{step} ({difference:points})" if column == "step" else f"{{{column}:name}} ({{difference:points}})"
     claims = []
-    for verdict, english in (
-        (IMPROVES, "**Leave-one-out** from {setting} (n = {n}; `{folder}`): these ingredients improve it: {names}."),
-        (WORSENS, "**Leave-one-out**: these ingredients worsen {setting} (n = {n}): {names}."),
-        (IRRELEVANT, "**Leave-one-out**: these ingredients have no relevant effect on {setting} (n = {n}): {names}."),
-        (INCONCLUSIVE, "**Leave-one-out**: inconclusive for {setting} at n = {n}: {names}."),
-    ):
-        rows = records(found[LONG_INGREDIENTS][found[LONG_INGREDIENTS]["verdict"] == verdict])
-        if rows:
-            names = ", ".join(page.language.fill("{change:name} ({difference:points})", row) for row in rows)
-            claims.append(page.claim(english, LONG_INGREDIENTS, f"verdict: {verdict}", **rows[0] | {"names": names}))
+    for verdict, english in sentences.items():
+        rows = effects[effects["verdict"] == verdict]
+        if len(rows):
+            names = ", ".join(page.language.fill(template, row) for row in records(rows))
+            n = "–".join(map(str, dict.fromkeys((rows["n"].min(), rows["n"].max()))))
+            cited = f"{column}: {', '.join(rows[column])}"
+            claims.append(page.claim(english, table, cited, **records(rows)[0] | {"n": n, "names": names}))
     return claims
 
 

@@ -147,8 +147,8 @@ MECHANISMS = (
     ),
     Mechanism(
         ("batch 128", "batch 512", "batch_128"),
-        "Larger batches make fewer steps with less noise, and an epoch is faster. At the same rate, fewer steps learn"
-        " less.",
+        "At the same rate, larger batches learn less, because an epoch has fewer steps. Each step has less noise and "
+        "an epoch is faster, so a higher rate can make up for it.",
         "Goyal et al. 2017, arXiv:1706.02677",
         WORSENS,
     ),
