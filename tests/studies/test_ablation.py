@@ -12,7 +12,7 @@ from cnnlab import files, params
 from cnnlab.errors import UserError
 from cnnlab.evaluation.effects import effects
 from cnnlab.report.language import Language
-from cnnlab.studies import ablation
+from cnnlab.studies import ablation, overrides
 from cnnlab.studies.ablation import FOLDER, make_plan
 
 SHIPPED = params.load(Path(__file__).parents[2] / "params.yaml")
@@ -156,6 +156,14 @@ def test_each_ingredient_is_taken_from_the_last_step_alone() -> None:
     found = {names["ingredient"]: pair for pair, names in plan.contrasts.items() if "ingredient" in names}
     assert found.keys() == SHIPPED.ablation.leave_one_out.keys()
     assert {setting for setting, _ in found.values()} == {"improved"}
+    for name, (_, without) in found.items():
+        taken = plan.settings[without]
+        for key, value in SHIPPED.ablation.leave_one_out[name].items():
+            assert overrides.value(taken, key) == value, (name, key)
+        changed = {
+            key for key, value in params_of(plan.settings["improved"]).items() if params_of(taken).get(key) != value
+        }
+        assert changed == set(SHIPPED.ablation.leave_one_out[name]), name
 
 
 def test_a_budgets_changes_apply_where_a_step_has_the_value_of_the_base() -> None:

@@ -26,6 +26,7 @@ from cnnlab.report.language import DASH, Language
 from cnnlab.report.tables import records
 
 IMPORTANT = 5  # settings of a sweep that are listed
+COSTS = {"FLOPs": "× {training_flop:number.2}", "parameters": "× {parameters:number.2}"}
 SAME_TIME = 1.25  # largest ratio of training times that counts as about the same
 
 
@@ -281,8 +282,8 @@ def ingredients(found: Findings, page: Page) -> None:
         )
         points = "points (simultaneous 95 % interval)"
         columns = {"ingredient": "{change:name}", "n": "{n}", points: POINTS[points], "verdict": "{outcome}"}
-        columns["on its own"] = "{alone}"
-        page.records(records(rows.assign(alone=[alone.get(change, DASH) for change in rows["change"]])), columns, 4)
+        columns |= {"on its own": "{alone}", **COSTS}
+        page.records(records(rows.assign(alone=[alone.get(change, DASH) for change in rows["change"]])), columns, 5)
 
 
 def why(found: Findings, page: Page) -> None:
@@ -311,8 +312,7 @@ def _agreement(mechanism: Mechanism, verdict: str, say: Language) -> str:
 
 
 def _table_of(kind: str, heading: str, found: Findings, page: Page) -> None:
-    costs = {"FLOPs": "× {training_flop:number.2}", "parameters": "× {parameters:number.2}"}
-    columns = {heading: f"{{{kind}:name}}", "n": "{n}", **POINTS, **VERDICT, **costs}
+    columns = {heading: f"{{{kind}:name}}", "n": "{n}", **POINTS, **VERDICT, **COSTS}
     effects = described(found.effects(kind), page.language).sort_values("difference", ascending=False)
     page.records(records(effects), columns, 5)
 

@@ -16,7 +16,7 @@ VARIANT_COLUMNS = [
 ]  # fmt: skip
 EFFECT_COLUMNS = [
     "change", "setting", "base", "n", "images", "difference", "low", "high", "detectable", "seeds_needed", "verdict",
-    "folder",
+    "training_flop", "parameters", "folder",
 ]  # fmt: skip
 
 

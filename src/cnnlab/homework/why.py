@@ -67,7 +67,7 @@ MECHANISMS = (
         IMPROVES,
     ),
     Mechanism(
-        ("one convolution a block", "three convolutions a block"),
+        ("one convolution a block", "three convolutions a block", "one convolution first"),
         "Several 3×3 convolutions in a row see as much as a large one with fewer weights and more non-linearities. "
         "Without normalisation, each further layer also makes gradients smaller and learning slower.",
         "Simonyan & Zisserman 2014, arXiv:1409.1556",

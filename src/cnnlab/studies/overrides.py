@@ -11,7 +11,7 @@ from cnnlab.params import Variant
 
 
 def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space") -> Variant:
-    """Replace `values` in a variant; None for an item of a list removes the item.
+    """Replace `values` in a variant; an index past the end of a list appends, None removes the item at its index.
 
     Raises UserError, which names the `section` of params.yaml, if the result is no valid variant.
     """
@@ -24,8 +24,8 @@ def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space"
             node = node[part]
         if isinstance(node, dict):
             node[last] = value
-        elif value is not None:
-            node[int(last) : int(last) + 1] = [value]
+        else:
+            node[int(last) : int(last) + 1] = [] if value is None else [value]
     try:
         return Variant.model_validate(tree)
     except ValidationError as error:

@@ -116,6 +116,7 @@ def test_a_log_range_is_searched_by_its_logarithm() -> None:
         ({"network.filters.0": 7}, [7, 64]),
         ({"network.filters.1": 7}, [32, 7]),
         ({"network.filters.2": None}, [32, 64]),
+        ({"network.filters.1": None, "network.depths.0": None, "network.conv_dropout.1": None}, [32]),
         ({"network.filters.2": 7, "network.depths.2": 1, "network.conv_dropout.2": 0.5}, [32, 64, 7]),
         (
             {f"network.{name}.{i}": 1 for i in (2, 3) for name in ("filters", "depths")}
@@ -124,10 +125,26 @@ def test_a_log_range_is_searched_by_its_logarithm() -> None:
         ),
     ],
 )
-def test_an_index_past_the_end_appends_and_null_leaves_out(values: dict[str, Any], filters: list[int]) -> None:
+def test_an_index_past_the_end_appends_and_null_removes(values: dict[str, Any], filters: list[int]) -> None:
     network = overrides.apply(LESSON, values).network.model_dump()
     assert network["filters"] == filters
     assert len(network["depths"]) == len(network["conv_dropout"]) == len(filters)
+
+
+@pytest.mark.parametrize("filters", [None, 64])
+def test_without_a_stage_of_the_base_there_is_nothing_else_of_it(filters: int | None) -> None:
+    """By hand: the space searches the third stage of a base that has one."""
+    stages = {"network.filters.2": 128, "network.depths.2": 2, "network.conv_dropout.2": 0.5}
+    base = overrides.apply(LESSON, stages)
+    searched = {key: SPACE[key] for key in stages}
+    space.check(searched, base)
+    values = {"network.filters.2": filters} | (
+        {"network.depths.2": 1, "network.conv_dropout.2": 0.0} if filters else {}
+    )
+    network = space.variant(values, searched, base).network.model_dump()
+    assert network["filters"] == [32, 64, *([64] if filters else [])]
+    assert network["depths"] == [2, 2, *([1] if filters else [])]
+    assert network["conv_dropout"] == [0.25, 0.25, *([0.0] if filters else [])]
 
 
 def test_null_is_a_value_where_there_is_no_list() -> None:

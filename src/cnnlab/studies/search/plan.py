@@ -7,7 +7,6 @@ from optuna.trial import FrozenTrial
 
 from cnnlab import params
 from cnnlab.errors import UserError
-from cnnlab.studies import overrides
 from cnnlab.studies.plan import Attrs, Plan, study_name
 from cnnlab.studies.search import sampler, space
 
@@ -63,7 +62,7 @@ class SearchPlan(Plan):
 
     def choose(self, trial: optuna.Trial) -> params.Variant:
         """The base with the values that the sampler suggests."""
-        return overrides.apply(self.base, space.suggest(trial, self.sweep.space, self.base))
+        return space.variant(space.suggest(trial, self.sweep.space, self.base), self.sweep.space, self.base)
 
     def seed(self, trial: FrozenTrial) -> int:
         """The same seed for all: trials differ in the variant only."""

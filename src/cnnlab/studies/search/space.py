@@ -32,6 +32,24 @@ def suggest(trial: optuna.Trial, space: Space, base: Variant) -> Values:
     return _walk(space, base, suggested)
 
 
+def variant(values: Values, space: Space, base: Variant) -> Variant:
+    """The base with the values of a trial.
+
+    With an item of a list, the items whose conditions name it are removed: without a third stage there is no depth of
+    it. Raises UserError if the result is no valid variant.
+    """
+    removed = {
+        key: None
+        for key, searched in space.items()
+        if _is_item(key) and any(_is_item(name) and values.get(name, _MISSING) is None for name in searched.when)
+    }
+    return apply(base, values | removed)
+
+
+def _is_item(key: str) -> bool:
+    return key.rpartition(".")[2].isdecimal()
+
+
 def baseline(space: Space, base: Variant) -> Values:
     """The base variant's own values of the keys whose conditions hold, for trial 0."""
     tree = base.model_dump()
@@ -49,7 +67,7 @@ def check(space: Space, base: Variant) -> None:
             check_key(tree, name, "sweep.space")
     for key, searched in space.items():
         for value in _candidates(searched):
-            apply(base, _with(space, base, key, value))
+            variant(_with(space, base, key, value), space, base)
     own = baseline(space, base)
     for key, value in own.items():
         if not _holds(space[key], value):
