@@ -16,7 +16,7 @@ def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space"
     Raises UserError, which names the `section` of params.yaml, if the result is no valid variant.
     """
     tree = base.model_dump()
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=_removals_last):
         check_key(tree, key, section)
         *path, last = key.split(".")
         node: Any = tree
@@ -35,6 +35,12 @@ def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space"
             f"Invalid combination in {section}. Expected a valid variant. Received: {received}. "
             f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}."
         ) from error
+
+
+def _removals_last(item: tuple[str, Any]) -> float:
+    """A sort key: values in their order, then removals from the end, as each moves the items after it."""
+    last = item[0].rpartition(".")[2]
+    return 1 / (1 + int(last)) if item[1] is None and last.isdecimal() else 0
 
 
 def value(variant: Variant, key: str) -> Any:

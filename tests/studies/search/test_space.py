@@ -117,6 +117,11 @@ def test_a_log_range_is_searched_by_its_logarithm() -> None:
         ({"network.filters.1": 7}, [32, 7]),
         ({"network.filters.2": None}, [32, 64]),
         ({"network.filters.1": None, "network.depths.0": None, "network.conv_dropout.1": None}, [32]),
+        (
+            {f"network.{name}.{i}": None for name in ("filters", "depths", "conv_dropout") for i in (0, 1)}
+            | {"network.filters.2": 7, "network.depths.2": 1, "network.conv_dropout.2": 0.5},
+            [7],
+        ),
         ({"network.filters.2": 7, "network.depths.2": 1, "network.conv_dropout.2": 0.5}, [32, 64, 7]),
         (
             {f"network.{name}.{i}": 1 for i in (2, 3) for name in ("filters", "depths")}
