@@ -16,7 +16,8 @@ def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space"
     Raises UserError, which names the `section` of params.yaml, if the result is no valid variant.
     """
     tree = base.model_dump()
-    for key, value in sorted(values.items(), key=_removals_last):
+    lists: list[list[Any]] = []
+    for key, value in sorted(values.items(), key=_index):
         check_key(tree, key, section)
         *path, last = key.split(".")
         node: Any = tree
@@ -25,7 +26,10 @@ def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space"
         if isinstance(node, dict):
             node[last] = value
         else:
-            node[int(last) : int(last) + 1] = [] if value is None else [value]
+            node[int(last) : int(last) + 1] = [value]
+            lists.append(node)
+    for items in lists:
+        items[:] = [item for item in items if item is not None]
     try:
         return Variant.model_validate(tree)
     except ValidationError as error:
@@ -37,10 +41,9 @@ def apply(base: Variant, values: Mapping[str, Any], section: str = "sweep.space"
         ) from error
 
 
-def _removals_last(item: tuple[str, Any]) -> float:
-    """A sort key: values in their order, then removals from the end, as each moves the items after it."""
+def _index(item: tuple[str, Any]) -> int:
     last = item[0].rpartition(".")[2]
-    return 1 / (1 + int(last)) if item[1] is None and last.isdecimal() else 0
+    return int(last) if last.isdecimal() else 0
 
 
 def value(variant: Variant, key: str) -> Any:
