@@ -14,6 +14,7 @@ RELEVANT = 1.0  # points; a smaller effect is not relevant
 LEARNT = 3.0  # multiples of chance that a base must reach
 MOST_SEEDS = 100  # that are tried to find how many would decide
 FLOOR = 1e-5  # of the median variance; accuracies on few images may be equal by chance (as in limma)
+REWEIGHTED = 3  # times that effects of seeds are estimated again; with 10, simulations give the same
 EQUAL = 1e-18  # squared points; variances below this are rounding errors
 COSTS = ("seconds", "training_flop", "parameters")
 IMPROVES, WORSENS, IRRELEVANT = "improves", "worsens", "no relevant effect"
@@ -40,7 +41,8 @@ def effects(runs: pd.DataFrame, contrasts: Sequence[tuple[str, str]]) -> pd.Data
     The statistic is a moderated t (Smyth 2004) with seeds as blocks: accuracies are setting + seed + noise, each
     setting has its own variance, and a contrast has the smaller of the two degrees of freedom. Variances of settings,
     not of differences, are moderated, because differences from one base all contain its noise and are not independent.
-    Intervals and p have Šidák's correction. docs/LOG.md (2026-11-27) compares error rates.
+    Effects of seeds are means weighted by the settings' precision, so one noisy setting does not blur all others.
+    Intervals and p have Šidák's correction. docs/LOG.md (2026-11-27, 2026-11-28) compares error rates.
 
     Costs are ratios of means, setting to base. `run_ids` and `base_run_ids` list the pairs in the order of seeds.
 
@@ -65,12 +67,9 @@ def simultaneous(runs: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
     All values are NaN if the accuracies have no spread.
     """
     columns = ["low", "high", "p", "detectable", "seeds_needed"]
-    spread = _spread(runs, list(zip(tested["setting"], tested["base"], strict=True)))
+    spread = _moderated(runs, list(zip(tested["setting"], tested["base"], strict=True)))
     if not (spread["variance"] > EQUAL).any():
         return pd.DataFrame(np.nan, tested.index, columns)
-    variances, df = (spread[name].to_numpy(float) for name in ("variance", "df"))
-    variances = np.maximum(variances, FLOOR * np.median(variances[variances > EQUAL]))
-    spread["variance"], spread["df"] = Prior.fitted(variances, df).moderate(variances, df)
     own, against = spread.loc[tested["setting"]], spread.loc[tested["base"]]
     variance = own["variance"].to_numpy() + against["variance"].to_numpy()
     nu = np.minimum(own["df"].to_numpy(), against["df"].to_numpy())
@@ -97,17 +96,33 @@ def verdict(low: float, high: float) -> str:
     return IMPROVES if low > 0 else WORSENS if high < 0 else INCONCLUSIVE
 
 
-def _spread(runs: pd.DataFrame, contrasts: Sequence[tuple[str, str]]) -> pd.DataFrame:
+def _moderated(runs: pd.DataFrame, contrasts: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Moderated variance (squared points) and degrees of freedom of each setting; variances of 0 if all are."""
+    weights = pd.Series(1.0, runs["setting"].unique())
+    for _ in range(1 + REWEIGHTED):
+        spread = _spread(runs, contrasts, weights)
+        variances, df = (spread[name].to_numpy(float) for name in ("variance", "df"))
+        if not (variances > EQUAL).any():
+            break
+        variances = np.maximum(variances, FLOOR * np.median(variances[variances > EQUAL]))
+        spread["variance"], spread["df"] = Prior.fitted(variances, df).moderate(variances, df)
+        weights = spread["variance"].min() / spread["variance"]
+    return spread
+
+
+def _spread(runs: pd.DataFrame, contrasts: Sequence[tuple[str, str]], weights: pd.Series) -> pd.DataFrame:
     """Variance (squared points) and degrees of freedom of each setting, apart from the effects of seeds.
 
-    Effects of seeds are shared by the settings that contrasts connect. Both are sums over the runs of a setting: of
-    squared residuals, and of 1 − leverage, which its residuals would have as their variance if its own were 1.
+    Effects of seeds are shared by the settings that contrasts connect, and fitted with the `weights` of settings. Both
+    are sums over the runs of a setting: of squared residuals, and of 1 − leverage, which its residuals would have as
+    their variance if its own were 1 and weights were inverse to variances.
     """
     tables = [pd.DataFrame({"variance": [], "df": []})]
     for group in _connected(contrasts):
         rows = runs[runs["setting"].isin(group)]
         design = pd.get_dummies(rows[["setting", "seed"]].astype(str)).to_numpy(float)
-        hat = design @ np.linalg.pinv(design.T @ design, rcond=1e-10, hermitian=True) @ design.T
+        weighted = design.T * weights[rows["setting"]].to_numpy(float)
+        hat = design @ np.linalg.pinv(weighted @ design, rcond=1e-10, hermitian=True) @ weighted
         points = 100 * rows["accuracy"].to_numpy(float)
         squares = pd.DataFrame({"variance": (points - hat @ points) ** 2, "df": 1 - np.diag(hat)})
         sums = squares.groupby(rows["setting"].to_numpy()).sum()
