@@ -64,17 +64,38 @@ def long_effects(study: str, classes: int) -> pd.DataFrame:
     """The contrasts of the latest study in docs/results whose folder ends in `study`, computed again from its runs.
 
     One row per contrast in its effects.csv, the largest difference first; `change` is the name of the factor or
-    ingredient, `images` counts those of a training once per epoch, if runs.csv has them. Empty if there is no such
-    folder.
+    ingredient, `images` counts those of a training of the setting once per epoch, if runs.csv has them. Empty if there
+    is no such folder.
     """
-    found = sorted(RESULTS.glob(f"*-{study}/runs.csv"))
-    if not found:
+    if not (folder := _latest(study)):
         return pd.DataFrame(columns=EFFECT_COLUMNS)
-    runs = pd.read_csv(found[-1]).assign(chance=1 / classes)
-    images = runs["images"].mean() if "images" in runs else None  # the same for every run of a study
-    contrasts = pd.read_csv(found[-1].with_name("effects.csv"))
-    pairs = list(zip(contrasts["setting"], contrasts["base"], strict=True))
+    runs = pd.read_csv(folder / "runs.csv").assign(chance=1 / classes)
+    contrasts = pd.read_csv(folder / "effects.csv")
     changes = contrasts["ingredient" if "ingredient" in contrasts else "setting"]
-    table = effects(runs[runs["state"] == "COMPLETE"], pairs)
-    table = table.assign(change=changes, images=images, folder=str(found[-1].parent))
+    table = _effects(runs, contrasts).assign(change=changes, images=None, folder=str(folder))
+    if "images" in runs:
+        table["images"] = table["setting"].map(runs.groupby("setting")["images"].first())
     return table[EFFECT_COLUMNS].sort_values("difference", ascending=False)
+
+
+def long_transfers() -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """The trainings of the latest transfer study in docs/results, and the effects computed again from them.
+
+    Columns as in reports/transfer, and `folder`. None if there is no such folder.
+    """
+    if not (folder := _latest("transfer")):
+        return None
+    runs, contrasts = (pd.read_csv(folder / f"{name}.csv") for name in ("runs", "effects"))
+    found = contrasts[["setting", "target", "network", "mode", "source", "change", "share"]].merge(
+        _effects(runs, contrasts), on="setting"
+    )
+    return runs.assign(folder=str(folder)), found.assign(folder=str(folder))
+
+
+def _latest(study: str) -> Path | None:
+    found = sorted(RESULTS.glob(f"*-{study}/runs.csv"))
+    return found[-1].parent if found else None
+
+
+def _effects(runs: pd.DataFrame, contrasts: pd.DataFrame) -> pd.DataFrame:
+    return effects(runs[runs["state"] == "COMPLETE"], list(zip(contrasts["setting"], contrasts["base"], strict=True)))

@@ -174,20 +174,31 @@ def test_steps_are_passes_and_epochs(
     passes: int,
     epochs: int,
 ) -> None:
-    """MNIST has 60,000 training images, of which 5,000 are kept."""
     monkeypatch.chdir(transferred.top)
+    (run,) = short_runs({}, images, steps)
+    assert (run.train_images, run.batch_size, run.passes, run.epochs) == (images, batch, passes, epochs)
+
+
+def test_twice_the_epochs_are_twice_the_steps(transferred: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(transferred.top)
+    runs = short_runs({"twice the epochs": {"epochs": 2}}, 6400, 1000)
+    assert [run.passes * run.epochs for run in runs] == [10, 20]
+
+
+def short_runs(tried: dict[str, dict[str, int]], images: int, steps: int) -> list[params.Run]:
+    """From scratch on that many of the 55,000 images of MNIST that are not for validation, then with each change."""
     tree = params.load()
     small = tree.variants["small"].model_copy(update={"data": "colours", "validation": 100})
     budget = tree.transfer.budgets["smoke"].model_copy(
         update={
             "targets": {"mnist": params.Target(steps=steps, shares=[images / 55_000])},
-            "variants": {"small": ["small"]},
+            "variants": {"small": []},
+            "tried": None,
         }
     )
-    home = params.Transfer(tuning_rate=1.0, tried=tree.transfer.tried, budgets={"smoke": budget})
+    home = params.Transfer(tuning_rate=1.0, tried=tried, budgets={"smoke": budget})
     plan = make_plan(tree.model_copy(update={"variants": {"small": small}, "transfer": home}), "")
-    run = next(iter(plan.transfers.values())).run
-    assert (run.train_images, run.batch_size, run.passes, run.epochs) == (images, batch, passes, epochs)
+    return [transfer.run for transfer in plan.transfers.values()]
 
 
 def test_without_data_no_transfer_is_possible(transferred: Project, tmp_path: Path) -> None:

@@ -167,7 +167,8 @@ def _transfers(
         for change, values in tried.items():
             changed = overrides.apply(adapted, values, f"transfer.tried.{change}")
             if changed != adapted:  # on this target
-                run = _short_run(changed, some, target.steps, validation)
+                steps = round(target.steps * changed.epochs / adapted.epochs)
+                run = _short_run(changed, some, steps, validation)
                 yield TransferSetting(name, network, SCRATCH, "", change, share, run)
 
 
