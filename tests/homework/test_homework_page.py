@@ -58,6 +58,7 @@ def reports(top: Path, parameters: params.Params) -> Path:
         (top / "docs").unlink()
         shutil.copytree(results, top / "docs/results")
     write_leave_one_out(top / "docs/results/2999-01-01-leave-one-out")
+    write_transfer(top / "docs/results/2999-01-01-transfer")
     shutil.rmtree(top / "models")
     for path in write_homework(parameters):
         assert path.exists()
@@ -191,10 +192,20 @@ def test_transfers_have_verdict_n_interval_and_runs(claims: pd.DataFrame, langua
 
 def test_the_accuracy_from_scratch_and_of_the_best_start_is_reported(claims: pd.DataFrame, language: str) -> None:
     """Means over three seeds on all images, and their top-5 accuracy."""
-    scratch, best = claims[claims["rows"].str.startswith("target: mnist; setting: ")]["sentence"]
+    scratch, best = claims[claims["file"] == "transfer/runs.csv"]["sentence"]
     for sentence, accuracy in ((scratch, "62.00"), (best, "42.00")):
         for number in (accuracy, "95.00"):
             assert {"en": number, "ru": number.replace(".", ",")}[language] + " %" in sentence
+
+
+def test_a_long_study_of_transfers_is_quoted_with_its_folder(claims: pd.DataFrame, reports: Path) -> None:
+    """It has the same trainings here, so its sentences are the same but for the folder."""
+    for own, long in (("runs", "transfers"), ("effects", "transfer_effects")):
+        sentences = claims[claims["file"] == f"transfer/{own}.csv"]["sentence"].tolist()
+        quotes = claims[claims["file"] == f"homework/long_{long}.csv"]["sentence"].tolist()
+        assert len(quotes) == len(sentences) > 1
+        assert [quote.replace("; `docs/results/2999-01-01-transfer`", "") for quote in quotes] == sentences
+    assert "(`docs/results/2999-01-01-transfer`)" in (reports / "homework.md").read_text()
 
 
 def test_imagenet_says_its_depth_and_its_hours(claims: pd.DataFrame, reports: Path, language: str) -> None:
@@ -295,7 +306,7 @@ def test_the_html_loads_nothing(reports: Path, language: str) -> None:
     assert parser.broken() == []
     assert len([link for link in parser.links if link.startswith("https://arxiv.org/abs/")]) > 2
     assert page.count("<figcaption>") == 8
-    assert page.count("<table>") == page.count("<details>") - 1 + 11  # one <details> is the list of contents
+    assert page.count("<table>") == page.count("<details>") - 1 + 12  # one <details> is the list of contents
     assert ("Ответ</h2>" in page) == (language == "ru")
 
 

@@ -62,3 +62,4 @@ def test_a_checkout_without_long_runs_quotes_none(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(long_runs, "RESULTS", tmp_path)
     assert long_runs.long_variants().empty
     assert long_runs.long_effects("ablation", 10).empty
+    assert long_runs.long_transfers() is None

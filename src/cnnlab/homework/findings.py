@@ -13,7 +13,7 @@ from cnnlab.errors import UserError
 from cnnlab.evaluation.paired import compare_on_images
 from cnnlab.evaluation.results import Evaluation, first_seed
 from cnnlab.files import REPORTS, verified
-from cnnlab.homework.long_runs import long_effects, long_variants
+from cnnlab.homework.long_runs import long_effects, long_transfers, long_variants
 from cnnlab.report.tables import records
 
 # Tables below reports/, by the paths under which the page cites them
@@ -23,6 +23,7 @@ PAIRED, PAIRS = "homework/paired.csv", "homework/pairs.csv"
 PAIR_IMAGES = "homework/pair_images.csv"
 LONG_VARIANTS, LONG_FACTORS = "homework/long_variants.csv", "homework/long_factors.csv"
 LONG_INGREDIENTS = "homework/long_ingredients.csv"
+LONG_TRANSFERS, LONG_TRANSFER_EFFECTS = "homework/long_transfers.csv", "homework/long_transfer_effects.csv"
 EFFECTS, RUNS, CHANGED = "ablation/effects.csv", "ablation/runs.csv", "ablation/changes.csv"
 TRIALS, IMPORTANCES = "sweep/trials.csv", "sweep/importances.csv"
 CHANGES, LAYERS, LACKING = "transfer/changes.csv", "transfer/layers.csv", "transfer/lacking.csv"
@@ -91,11 +92,14 @@ def gather(parameters: params.Params) -> Findings:
     }
     commands = {file: f"rm -r {(REPORTS / file).parent} && make repro" for file in STUDIES}
     studies = {file: pd.read_csv(verified(REPORTS / file, command)) for file, command in commands.items()}
-    for file in (TRANSFERS, TRANSFER_EFFECTS):
-        studies[file] = studies[file].fillna({"change": ""})
+    nothing = studies[TRANSFERS].head(0), studies[TRANSFER_EFFECTS].head(0)
+    derived[LONG_TRANSFERS], derived[LONG_TRANSFER_EFFECTS] = long_transfers() or nothing
+    tables = derived | studies
+    for file in (TRANSFERS, TRANSFER_EFFECTS, LONG_TRANSFERS, LONG_TRANSFER_EFFECTS):
+        tables[file] = tables[file].fillna({"change": ""})
     searched = parameters.sweep.base if parameters.sweep.data == parameters.ablation.data else None
     ablation, changes = parameters.ablation, parameters.scale.ablation.changes
-    return Findings(before, after, searched, parameters.budget, ablation.data, changes, derived | studies)
+    return Findings(before, after, searched, parameters.budget, ablation.data, changes, tables)
 
 
 def _is_evaluated(parameters: params.Params, name: str) -> bool:

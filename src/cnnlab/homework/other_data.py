@@ -10,6 +10,8 @@ from cnnlab.homework.findings import (
     CHANGES,
     LACKING,
     LAYERS,
+    LONG_TRANSFER_EFFECTS,
+    LONG_TRANSFERS,
     LONG_VARIANTS,
     TRANSFER_EFFECTS,
     TRANSFERS,
@@ -60,8 +62,9 @@ def answer(found: Findings, page: Page) -> None:
                 listed = "; ".join(say.fill("{part:name} `{before:value}` → `{after:value}`", row) for row in parts)
                 english = "**{target}**: in {network}, change {parts}."
                 claims += page.each(english, CHANGES, "network target", parts[:1], parts=listed)
-            claims += _reached(_of(completed(found[TRANSFERS]), network, target), page)
-            claims += _tried(_of(found[TRANSFER_EFFECTS], network, target), page)
+            for runs, effects in ((TRANSFERS, TRANSFER_EFFECTS), (LONG_TRANSFERS, LONG_TRANSFER_EFFECTS)):
+                claims += _reached(_of(completed(found[runs]), network, target), runs, page)
+                claims += _tried(_of(found[effects], network, target), effects, page)
             if target == "imagenet":
                 claims += _not_trained(found, network, {row["part"]: row for row in records(changed)}, page)
         claims += long_claims(found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] == target], page)
@@ -76,11 +79,14 @@ def _of(table: pd.DataFrame, network: str, target: str) -> pd.DataFrame:
     return table[(table["network"] == network) & (table["target"] == target)]
 
 
-def _reached(runs: pd.DataFrame, page: Page) -> list[Claim]:
-    """The accuracy of a network from scratch on the largest share of a target, and the best with carried features."""
+def _reached(runs: pd.DataFrame, file: str, page: Page) -> list[Claim]:
+    """The accuracy of a network from scratch on the largest share of a target, and the best with carried features.
+
+    `file` has the runs; of a study in docs/results, they have its folder.
+    """
     english = (
         "On {part} of the {target} training images, after {images:count} images, {steps:count} steps, {network} "
-        "classifies {accuracy:percent} of the validation images correctly: {start} (n = {n}{top5})."
+        "classifies {accuracy:percent} of the validation images correctly: {start} (n = {n}{top5}{quoted})."
     )
     rows = _with_texts(runs[(runs["share"] == runs["share"].max()) & (runs["change"] == "")], page.language)
     claims = []
@@ -94,21 +100,28 @@ def _reached(runs: pd.DataFrame, page: Page) -> list[Claim]:
         values["top5"] = (
             "" if pd.isna(values["top5_accuracy"]) else page.language("; top-5 {top5_accuracy:percent}", **values)
         )
-        claims += page.each(english, TRANSFERS, "target setting", [records(best)[0] | values])
+        first = records(best)[0]
+        claims += page.each(english, file, "target setting", [first | values], quoted=_quoted(first))
     return claims
 
 
-def _tried(effects: pd.DataFrame, page: Page) -> list[Claim]:
-    """What else was tried, each change by itself and from scratch."""
+def _tried(effects: pd.DataFrame, file: str, page: Page) -> list[Claim]:
+    """What else was tried, each change by itself and from scratch; `file` has the effects."""
     say, claims = page.language, []
     rows = described(effects[effects["change"] != ""], say)
     template = "{change:name} {difference:points} ({interval}; {verdict:message})"
-    english = "Of the rest of the recipe, tried on {part} of {target}, from scratch: {effects}."
+    english = "Of the rest of the recipe, tried on {part} of {target}, from scratch: {effects}{quoted}."
     for _, group in _with_texts(rows, say).groupby("share", sort=False):
         listed = "; ".join(say.fill(template, row) for row in records(group))
         cited = f"setting: {', '.join(group['setting'])}"
-        claims.append(page.claim(english, TRANSFER_EFFECTS, cited, **records(group)[0], effects=listed))
+        first = records(group)[0]
+        claims.append(page.claim(english, file, cited, **first, effects=listed, quoted=_quoted(first)))
     return claims
+
+
+def _quoted(row: Row) -> str:
+    """The folder of docs/results that a row was read from, after a semicolon; empty if it is of this pipeline run."""
+    return f"; `{row['folder']}`" if "folder" in row else ""
 
 
 def _with_texts(rows: pd.DataFrame, say: Language) -> pd.DataFrame:
@@ -234,8 +247,21 @@ def transfers(found: Findings, page: Page) -> None:
     page.heading("How well features transfer")
     if found[TRANSFERS]["share"].nunique() > 1:
         page.picture("low_data.png", "Validation accuracy against the share of training images, by starting point")
-    effects = _with_texts(described(found[TRANSFER_EFFECTS], say), say)
-    page.bullets(*_verdicts(effects, page))
+    lacking = [
+        [row["name"], *[DASH] * 4, say("unavailable: {reason}", **row), *[DASH] * 4] for row in _unavailable(found)
+    ]
+    _compare(found[TRANSFERS], found[TRANSFER_EFFECTS], TRANSFER_EFFECTS, lacking, page)
+    failures(found[TRANSFERS], TRANSFERS, page)
+    if len(long := found[LONG_TRANSFERS]):
+        page.text("A study with more seeds (`{folder}`), measured earlier:", folder=long["folder"].iloc[0])
+        _compare(long, found[LONG_TRANSFER_EFFECTS], LONG_TRANSFER_EFFECTS, [], page)
+
+
+def _compare(runs: pd.DataFrame, effects: pd.DataFrame, file: str, lacking: list[list[str]], page: Page) -> None:
+    """The `effects` in `file` by verdict, and a table of all settings, with the rows `lacking` at its end."""
+    say = page.language
+    effects = _with_texts(described(effects, say), say)
+    page.bullets(*_verdicts(effects, file, page))
     columns = {
         "data set": "{target}",
         "network": "{network}",
@@ -248,18 +274,15 @@ def transfers(found: Findings, page: Page) -> None:
     }
     compared = {row["setting"]: row for row in records(effects)}
     cells = []
-    for setting, runs in _with_texts(completed(found[TRANSFERS]), say).groupby("setting", sort=False):
-        means = {"n": len(runs), "accuracy": runs["accuracy"].mean()}
-        row = records(runs)[0] | compared.get(setting, {}) | means
+    for setting, group in _with_texts(completed(runs), say).groupby("setting", sort=False):
+        means = {"n": len(group), "accuracy": group["accuracy"].mean()}
+        row = records(group)[0] | compared.get(setting, {}) | means
         templates = [*columns.values()] if setting in compared else [*columns.values()][:6] + [DASH] * 4
         cells.append([say.fill(template, row) for template in templates])
-    for row in _unavailable(found):
-        cells.append([row["name"], *[DASH] * 4, say("unavailable: {reason}", **row), *[DASH] * 4])
-    page.table([say(heading) for heading in columns], cells, 10)
-    failures(found[TRANSFERS], TRANSFERS, page)
+    page.table([say(heading) for heading in columns], [*cells, *lacking], 10)
 
 
-def _verdicts(effects: pd.DataFrame, page: Page) -> list[Claim]:
+def _verdicts(effects: pd.DataFrame, file: str, page: Page) -> list[Claim]:
     """When transfer helps and when it hurts: one sentence per verdict, network, data set and share."""
     say, claims = page.language, []
     for verdict, english in (
@@ -274,7 +297,7 @@ def _verdicts(effects: pd.DataFrame, page: Page) -> list[Claim]:
             each = records(group)
             listed = "; ".join(say.fill("{start} {difference:points}{range} (n = {n})", row) for row in each)
             cited = f"setting: {', '.join(group['setting'])}"
-            claims.append(page.claim(english, TRANSFER_EFFECTS, cited, **each[0], effects=listed))
+            claims.append(page.claim(english, file, cited, **each[0], effects=listed))
     return claims
 
 
