@@ -26,6 +26,7 @@ from cnnlab.report.language import DASH, Language
 from cnnlab.report.tables import records
 
 IMPORTANT = 5  # settings of a sweep that are listed
+SAME_FLOPS = 0.1  # largest relative difference of costs that sentences leave out
 COSTS = {"FLOPs": "× {training_flop:number.2}", "parameters": "× {parameters:number.2}"}
 SAME_TIME = 1.25  # largest ratio of training times that counts as about the same
 
@@ -83,10 +84,9 @@ def answer(found: Findings, page: Page) -> None:
         rows = f"variant: {found.after}, {found.before}"
         claims += _at_equal_time(found, page)
         claims.append(page.claim(english, VARIANTS, rows, after=found.after, before=found.before, **values))
-    long = found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] == found.data]
-    quoted = long[long["variant"].isin(found.compared) | (long["test_accuracy"] == long["test_accuracy"].max())]
+    long = found[LONG_VARIANTS][found[LONG_VARIANTS]["data"] == found.data].sort_values("test_accuracy")
     claims += [_study(found, page), *_verdicts(found, page), *_steps(found, page), *_leave_one_out(found, page)]
-    page.bullets(*claims, *long_claims(quoted, page))
+    page.bullets(*claims, *long_claims(long, page))
 
 
 def _at_equal_time(found: Findings, page: Page) -> list[Claim]:
@@ -158,16 +158,21 @@ def _leave_one_out(found: Findings, page: Page) -> list[Claim]:
 
 def _grouped(sentences: dict[str, str], column: str, effects: pd.DataFrame, table: str, page: Page) -> list[Claim]:
     """One claim per verdict that occurs, which lists its changes; a step is a variant, whose name stays as it is."""
-    template = "{step} ({difference:points})" if column == "step" else f"{{{column}:name}} ({{difference:points}})"
+    name = "{step}" if column == "step" else f"{{{column}:name}}"
     claims = []
     for verdict, english in sentences.items():
-        rows = effects[effects["verdict"] == verdict]
-        if len(rows):
-            names = ", ".join(page.language.fill(template, row) for row in records(rows))
-            n = "–".join(map(str, dict.fromkeys((rows["n"].min(), rows["n"].max()))))
-            cited = f"{column}: {', '.join(rows[column])}"
-            claims.append(page.claim(english, table, cited, **records(rows)[0] | {"n": n, "names": names}))
+        some = effects[effects["verdict"] == verdict]
+        if rows := [row | {"cost": _cost(row, page.language)} for row in records(some)]:
+            names = ", ".join(page.language.fill(name + " ({difference:points}{cost})", row) for row in rows)
+            n = "–".join(map(str, dict.fromkeys((some["n"].min(), some["n"].max()))))
+            cited = f"{column}: {', '.join(some[column])}"
+            claims.append(page.claim(english, table, cited, **rows[0] | {"n": n, "names": names}))
     return claims
+
+
+def _cost(row: dict[str, Any], say: Language) -> str:
+    """The FLOPs of an effect, after a semicolon, if they are not about the same as those of its base."""
+    return "" if abs(row["training_flop"] - 1) < SAME_FLOPS else say("; FLOPs × {training_flop:number.2}", **row)
 
 
 def _in_short(row: dict[str, Any], say: Language) -> str:
