@@ -170,7 +170,7 @@ def run_train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     ("old", "new", "argument", "line"),
     [
-        ("epochs: 5", "epochs: 0", "lesson", r"params\.yaml: Invalid variants\.slides\.epochs\. Expected: .*: 0\."),
+        ("epochs: 5\n", "epochs: 0\n", "lesson", r"params\.yaml: Invalid variants\.slides\.epochs\. Expected: .*: 0\."),
         ("batch_size: 32\n    optimizer: {name: adam", "batchsize: 32\n    optimizer: {name: adam", "lesson", None),
         (
             "",
