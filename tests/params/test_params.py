@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from hypothesis import given
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 from shipped import ROOT, SHIPPED, TEXT, load, with_value
 
 from cnnlab import params
@@ -36,6 +38,24 @@ def test_a_variant_states_only_its_differences(file: Path) -> None:
     read = params.load(file)
     expected = read.variants["lesson"].model_copy(update={"augment": params.Augment(), "epochs": 7})
     assert params.variant(read, "plain") == expected
+
+
+def test_experiments_change_any_setting_of_a_variant(file: Path) -> None:
+    """`dvc exp run -S` ignores a mapping that a later variant inherits: shipped variants share none."""
+    settings = {
+        f"variants.{variant}.{section}.{name}": value
+        for variant, recipe in SHIPPED["variants"].items()
+        for section in ("network", "optimizer", "augment")
+        for name, value in recipe.get(section, {}).items()
+        if type(value) in (int, float)
+    }
+    file.write_text(TEXT)
+    apply_overrides(file, [f"{name}={value + 1}" for name, value in settings.items()])
+    expected = copy.deepcopy(SHIPPED)
+    for name, value in settings.items():
+        _, variant, section, setting = name.split(".")
+        expected["variants"][variant][section][setting] = value + 1
+    assert YAML(typ="safe").load(file) == expected
 
 
 def test_on_demand_variants_are_known_but_not_the_pipelines(file: Path) -> None:
