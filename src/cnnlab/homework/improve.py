@@ -329,7 +329,7 @@ def long_runs(found: Findings, page: Page) -> None:
     if rows.empty and factors.empty:
         return
     page.heading("Long runs")
-    page.text("Measured earlier with the recipes in the folders named here, not by this run of the pipeline.")
+    page.text("Measured earlier with the recipes in folders of `docs/results`, not by this run of the pipeline.")
     for verdict, english in (
         (IMPROVES, "Of {count} single changes, {some} improve {base} (n = {n}, folder `{folder}`): {names}."),
         (WORSENS, "Of {count} single changes, {some} worsen {base} (n = {n}, folder `{folder}`): {names}."),

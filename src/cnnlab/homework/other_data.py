@@ -307,5 +307,5 @@ def long_runs(found: Findings, page: Page) -> None:
     if rows.empty:
         return
     page.heading("Long runs on other data sets")
-    page.text("Measured earlier with the recipes in the folders named here, not by this run of the pipeline.")
+    page.text("Measured earlier with the recipes in folders of `docs/results`, not by this run of the pipeline.")
     long_table(rows, page)

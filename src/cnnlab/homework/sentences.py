@@ -1,5 +1,6 @@
 """Sentences and table columns that both questions of the homework share."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -75,7 +76,8 @@ def long_table(rows: pd.DataFrame, page: Page) -> None:
     say = page.language
     top5 = [DASH if pd.isna(share) else say.percent(share) for share in rows["test_top5_accuracy"]]
     recipes = [DASH if pd.isna(recipe) else say.value(recipe) for recipe in rows["recipe"]]
-    page.records(records(rows.assign(top5=top5, recipe=recipes)), columns, 4)
+    folders = [Path(folder).name for folder in rows["folder"]]
+    page.records(records(rows.assign(top5=top5, recipe=recipes, folder=folders)), columns, 4)
 
 
 def failures(runs: pd.DataFrame, file: str, page: Page) -> None:

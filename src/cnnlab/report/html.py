@@ -23,6 +23,7 @@ from cnnlab.report.plots import DPI, SMALLEST
 CSS_DPI = 96  # CSS pixels per inch
 LEGIBLE = 9  # CSS pixels, the least height of text in figures
 CONTENTS = 2  # levels of headings in the list of contents
+KEPT = re.compile(r"(?<=\d) (?=%)|(?<=[×=]) (?=\d)|(?<=\bn) (?==)|(?<=п\.) (?=п\.)")  # spaces where no line ends
 Tokens = Sequence[Token]
 
 
@@ -139,5 +140,5 @@ class _Renderer(RendererHTML):
         return self.renderToken(tokens, idx, options, env)
 
     def text(self, tokens: Tokens, idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
-        escaped = super().text(tokens, idx, options, env)
+        escaped = KEPT.sub("\N{NO-BREAK SPACE}", super().text(tokens, idx, options, env))
         return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv:\1</a>', escaped)
