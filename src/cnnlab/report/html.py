@@ -22,6 +22,7 @@ from cnnlab.report.plots import DPI, SMALLEST
 
 CSS_DPI = 96  # CSS pixels per inch
 LEGIBLE = 9  # CSS pixels, the least height of text in figures
+LONG = 40  # characters; a longer cell is not squeezed to the width of its longest word
 CONTENTS = 2  # levels of headings in the list of contents
 KEPT = re.compile(r"(?<=\d) (?=%)|(?<=[×=]) (?=\d)|(?<=\bn) (?==)|(?<=п\.) (?=п\.)")  # spaces where no line ends
 Tokens = Sequence[Token]
@@ -101,6 +102,11 @@ class _Renderer(RendererHTML):
 
     def table_close(self, tokens: Tokens, idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
         return "</table></div>\n"
+
+    def td_open(self, tokens: Tokens, idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
+        if len(tokens[idx + 1].content) > LONG:
+            tokens[idx].attrSet("class", "long")
+        return self.renderToken(tokens, idx, options, env)
 
     def paragraph_open(self, tokens: Tokens, idx: int, options: OptionsDict, env: MutableMapping[str, Any]) -> str:
         """Begin a figure in place of a paragraph that begins with an image."""
