@@ -151,7 +151,7 @@ def test_a_language_makes_a_page(outcomes: dict[str, Any]) -> None:
     page, missing = outcomes["language"]["page"], outcomes["language"]["missing"]
     assert '<html lang="de">' in page
     assert "Die Antwort" in page
-    assert "Vogel: 12,35 %, 2 min 5 s" in page
+    assert "Vogel: 12,35\N{NO-BREAK SPACE}%, 2 min 5 s" in page
     assert re.search(r"de/LC_MESSAGES/cnnlab\.po\. Expected a msgstr for: 'Appendix: a message", missing)
 
 
