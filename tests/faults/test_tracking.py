@@ -7,16 +7,12 @@ import contextlib
 import hashlib
 import http.server
 import io
-import os
 import shutil
-import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +21,7 @@ import keras
 import mlflow
 import numpy as np
 import pytest
+from mlflow_server import Server, rows
 
 from cnnlab.errors import UserError
 from cnnlab.tracking import runs as track
@@ -42,52 +39,6 @@ for step in range(100_000):
     run.log_metrics([(step, {"loss": step / 7})], time_ms=step)
     print(step, flush=True)
 """
-
-
-class Server:
-    """An `mlflow server` that can be killed and started again at the same address, on the same files."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            port = listener.getsockname()[1]
-        self.database = folder / "server.db"
-        self.url = f"http://127.0.0.1:{port}"
-        self.command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-        self.command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
-        self.command += ["--artifacts-destination", str(folder / "artifacts")]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(self.command, stdout=quiet, stderr=quiet, start_new_session=True)
-        while not self._answers():
-            assert self.process.poll() is None
-            time.sleep(0.1)
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5):  # noqa: S310  # a loopback address
-                return True
-        except OSError:
-            return False
-
-    def kill(self) -> None:
-        assert self.process
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-    def metrics(self, run_id: str) -> list[tuple[Any, ...]]:
-        """(key, value, timestamp, step) of every point of a run, in the order in which they arrived."""
-        return rows(
-            self.database,
-            "SELECT key, value, timestamp, step FROM metrics WHERE run_uuid = ? ORDER BY rowid",
-            run_id,
-        )
-
-
-def rows(database: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        return connection.execute(query, values).fetchall()
 
 
 @pytest.fixture(scope="module")

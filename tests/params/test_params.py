@@ -58,6 +58,19 @@ def test_experiments_change_any_setting_of_a_variant(file: Path) -> None:
     assert YAML(typ="safe").load(file) == expected
 
 
+def test_long_variants_have_the_recipes_that_they_repeat() -> None:
+    """They cannot inherit from `lesson` and `improved`, as `dvc exp run -S` could not change these then."""
+    shipped = params.load(ROOT / "params.yaml")
+    lesson, improved = shipped.variants["lesson"], shipped.variants["improved"]
+    rung = shipped.on_demand["smoothed"]
+    assert rung.model_copy(update={"epochs": 4, "tta": improved.tta}) == improved
+    assert shipped.on_demand["improved_cifar100"] == improved.model_copy(update={"data": "cifar100"})
+    for name in ("normalised", "lesson_50"):
+        same = {"network": lesson.network, "epochs": lesson.epochs}
+        assert shipped.on_demand[name].model_copy(update=same) == lesson
+    assert shipped.on_demand["lesson_50"].network == lesson.network == shipped.variants["lesson_longer"].network
+
+
 def test_on_demand_variants_are_known_but_not_the_pipelines(file: Path) -> None:
     read = load(file, SHIPPED)
     assert list(read.on_demand) == list(SHIPPED["on_demand"])
